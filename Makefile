@@ -1,0 +1,50 @@
+# A fresh machine needs Python 3.11, git, make and a package index; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NODE := tests/interop/node_modules/.ready
+
+.PHONY: help demo test serve check bench lock clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
+
+demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
+	@$(BIN)/python -P tests/demo.py $(if $(DIR),--dir "$(DIR)")
+
+test: $(READY) $(NODE) ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+serve: $(READY) ## a server for real use: make serve DATA=folder
+	@$(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"
+
+check: $(READY) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## the figures, medians of several runs
+	@$(BIN)/python -P -m bench
+
+lock: $(READY) ## renew both lock files from pyproject.toml (needs uv)
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
+	  --extra server pyproject.toml -o requirements.lock
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
+	  --extra server --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## everything that was set up here
+	rm -rf $(VENV) tests/interop/node_modules
+
+$(READY): requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Afterword needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NODE): tests/interop/package-lock.json
+	@command -v npm >/dev/null || { apt-get update -q && apt-get install -q -y nodejs npm; }
+	cd tests/interop && npm ci --silent --ignore-scripts --no-fund --no-audit
+	@touch $@

@@ -1,0 +1,113 @@
+"""What can go wrong, as types a caller acts on.
+
+Rule of this room: a class exists if a caller will act on it; `code` is stable and public (docs/errors.md),
+the sentence names what to do next, ids may appear in it, contents never.
+"""
+
+
+class AfterwordError(Exception):
+    """Every refusal that a person is meant to read. `code` never changes meaning once released."""
+
+    code = "error"
+
+    def __init__(self, sentence: str, *, code: str | None = None) -> None:
+        super().__init__(sentence)
+        if code is not None:
+            self.code = code
+
+
+class Malformed(AfterwordError):
+    """Bytes that are not what their format says, for whatever low-level reason."""
+
+    code = "malformed"
+
+
+class Untrusted(AfterwordError):
+    """Well-formed, but a seal, signature, hash or commitment does not hold."""
+
+    code = "untrusted"
+
+
+class WrongPassphrase(Untrusted):
+    """The passphrase does not open this keyring."""
+
+    code = "wrong-passphrase"
+
+
+class Refused(AfterwordError):
+    """The request is understood and may not be done; `code` says which rule stood in the way."""
+
+    code = "refused"
+
+
+class NotFound(AfterwordError):
+    """No such thing, or not yours: the two are never told apart."""
+
+    code = "not-found"
+
+
+class Conflict(AfterwordError):
+    """Somebody else was first: read the newest state and try again."""
+
+    code = "conflict"
+
+
+class StaleVersion(Conflict):
+    """A row changed between load and save; the whole transaction is to be run again."""
+
+    code = "stale-version"
+
+
+class StaleSequence(Conflict):
+    """A statement whose `seq` is not above the last one; sign anew with a number above `seen`."""
+
+    code = "stale-sequence"
+
+    def __init__(self, seen: int) -> None:
+        super().__init__(
+            f"This statement is older than one the server already has (its last is {seen}); sign it anew."
+        )
+        self.seen = seen
+
+
+class NotEnoughShares(Refused):
+    """Fewer good shares than the roster's threshold."""
+
+    code = "not-enough-shares"
+
+    def __init__(self, have: int, need: int) -> None:
+        super().__init__(
+            f"{have} of the {need} shares needed have arrived; ask the others to run `afterword give`."
+        )
+        self.have = have
+        self.need = need
+
+
+class OverQuota(Refused):
+    """The deposit would not fit; nothing of it was sent."""
+
+    code = "over-quota"
+
+
+class Unauthenticated(AfterwordError):
+    """No session, or one that has ended: sign in anew."""
+
+    code = "unauthenticated"
+
+
+class Unreachable(AfterwordError):
+    """The other side did not answer; nothing was lost, the same command may be run again."""
+
+    code = "unreachable"
+
+
+class Damaged(AfterwordError):
+    """Stored state does not read. Nothing is guessed in its place, nothing moves."""
+
+    code = "damaged"
+
+
+class BadUsage(AfterwordError):
+    """The command's words do not fit together."""
+
+    code = "usage"
