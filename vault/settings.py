@@ -1,0 +1,173 @@
+"""What the operator decides, read once from the environment and the command line.
+
+Rule of this room: a setting is read here or nowhere; every `AFTERWORD_X` may be given as `AFTERWORD_X_FILE`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from vault.clock import DAY, HOUR, SECOND
+from vault.errors import BadUsage
+
+PORT: Final = 8470
+GIB: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Where letters are handed over: smtp://, smtp+starttls:// or smtps://, with login in the address."""
+
+    host: str
+    port: int
+    tls: str
+    user: str | None
+    password: str | None
+    sender: str
+
+    def __repr__(self) -> str:
+        return f"<Mail {self.host}:{self.port} {self.tls}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a server process needs to know before it starts. Durations in ms, sizes in bytes."""
+
+    data: Path
+    database: str
+    objects: str
+    server_key_file: Path
+    url: str | None
+    bind: str
+    port: int
+    short: bool
+    mail: Mail | None
+    operator_addresses: tuple[str, ...]
+    operator_language: str
+    probe_url: str | None
+    probe_proxy: str | None
+    quota: int
+    low_water: int
+    workers: int
+    threads: int
+
+    @property
+    def tick(self) -> int:
+        return 200 if self.short else 5 * SECOND
+
+    @property
+    def shortest_dwell(self) -> int:
+        return 4 * self.tick if self.short else HOUR
+
+    @property
+    def shortest_ladder(self) -> int:
+        return 0 if self.short else 24 * HOUR
+
+    @property
+    def shortest_cooling(self) -> int:
+        return 0 if self.short else 72 * HOUR
+
+    @property
+    def longest_fast_pause(self) -> int:
+        """A pause up to this long takes effect at once; a longer one has to cool."""
+        return 72 * HOUR
+
+    @property
+    def longest_pause(self) -> int:
+        return 90 * DAY
+
+
+def read_settings(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    data: Path | None = None,
+    bind: str | None = None,
+    port: int | None = None,
+    url: str | None = None,
+    short: bool | None = None,
+) -> Settings:
+    """Settings from `AFTERWORD_…`, what is given here on the command line first."""
+
+    def setting(name: str, otherwise: str | None = None) -> str | None:
+        if (path := environment.get(f"AFTERWORD_{name}_FILE")) and name != "SERVER_KEY":
+            try:
+                return Path(path).read_text(encoding="utf-8").strip()
+            except OSError as wrong:
+                raise BadUsage(
+                    f"AFTERWORD_{name}_FILE cannot be read ({wrong.strerror}).", code="bad-setting"
+                ) from None
+        return environment.get(f"AFTERWORD_{name}") or otherwise
+
+    def number(name: str, otherwise: int) -> int:
+        text = setting(name, str(otherwise))
+        try:
+            value = int(text or "")
+        except ValueError:
+            value = -1
+        if value < 0:
+            raise BadUsage(f"AFTERWORD_{name} is {text!r}; a whole number is needed.", code="bad-setting")
+        return value
+
+    folder = data or Path(setting("DATA") or "afterword-data")
+    key = environment.get("AFTERWORD_SERVER_KEY_FILE")
+    smtp = setting("SMTP")
+    public = url or setting("URL")
+    if public is not None:
+        public = public.rstrip("/")
+        check_url(public)
+    return Settings(
+        data=folder,
+        database=setting("DATABASE") or f"sqlite:///{folder.absolute()}/afterword.db",
+        objects=setting("OBJECTS") or f"file:///{folder.absolute()}/objects",
+        server_key_file=Path(key) if key else folder / "server.key",
+        url=public,
+        bind=bind or setting("BIND") or "127.0.0.1",
+        port=PORT if port is None else port,
+        short=bool(setting("ALLOW_SHORT")) if short is None else short,
+        mail=read_mail(smtp, setting("SENDER"), setting("SMTP_PASSWORD")) if smtp else None,
+        operator_addresses=tuple(a for a in (setting("OPERATOR") or "").replace(",", " ").split() if a),
+        operator_language=setting("OPERATOR_LANGUAGE", "en") or "en",
+        probe_url=setting("PROBE_URL"),
+        probe_proxy=setting("PROBE_PROXY"),
+        quota=number("QUOTA", 20 * GIB),
+        low_water=number("LOW_WATER", GIB),
+        workers=number("WORKERS", 2),
+        threads=number("THREADS", 32),
+    )
+
+
+def check_url(url: str) -> None:
+    """Plain http leads only to this computer or an onion service; anything else needs TLS."""
+    parts = urlsplit(url)
+    local = parts.hostname in {"127.0.0.1", "::1", "localhost"} or (parts.hostname or "").endswith(".onion")
+    if parts.scheme not in {"https", "http"} or not parts.hostname or (parts.scheme == "http" and not local):
+        raise BadUsage(
+            f"{url!r} cannot be used: write https://HOST; plain http is only for 127.0.0.1 and .onion addresses.",
+            code="bad-url",
+        )
+
+
+def read_mail(url: str, sender: str | None, password: str | None) -> Mail:
+    """`smtp+starttls://user:password@host:587` as what the courier needs."""
+    parts = urlsplit(url)
+    tls = {"smtp": "none", "smtp+starttls": "starttls", "smtps": "tls"}.get(parts.scheme)
+    try:
+        port = parts.port
+    except ValueError:
+        tls = None
+    if tls is None or not parts.hostname:
+        raise BadUsage(
+            "AFTERWORD_SMTP is written smtp://HOST:PORT, smtp+starttls://USER:PASSWORD@HOST or smtps://…",
+            code="bad-setting",
+        )
+    return Mail(
+        host=parts.hostname,
+        port=port or {"none": 25, "starttls": 587, "tls": 465}[tls],
+        tls=tls,
+        user=parts.username,
+        password=password or parts.password,
+        sender=sender or f"afterword@{parts.hostname}",
+    )
