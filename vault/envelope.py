@@ -62,7 +62,7 @@ class SigningKey:
 
     def __init__(self, seed: bytes) -> None:
         if not isinstance(seed, bytes) or len(seed) != 32:
-            raise ValueError("a signing key is made from a seed of 32 bytes")
+            raise Malformed("The seed of a signing key is 32 bytes; read the key file or the words again.")
         public, self._secret = sodium.crypto_sign_seed_keypair(seed)
         self.verify_key = VerifyKey(public)
 
