@@ -70,6 +70,28 @@ class StaleSequence(Conflict):
         self.seen = seen
 
 
+class NotDue(Refused):
+    """Time alone would have moved a switch, but its time is not over."""
+
+    code = "not-due"
+
+
+class WrongOffset(Conflict):
+    """An upload that does not continue where the interrupted one stopped; begin again at `held`."""
+
+    code = "wrong-offset"
+
+    def __init__(self, held: int) -> None:
+        super().__init__(f"{held} bytes of this object have arrived; continue from there.")
+        self.held = held
+
+
+class NoSpace(Refused):
+    """A disk is full. What had been acknowledged is kept, nothing half-written is seen."""
+
+    code = "no-space"
+
+
 class NotEnoughShares(Refused):
     """Fewer good shares than the roster's threshold."""
 

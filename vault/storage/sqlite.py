@@ -1,0 +1,341 @@
+"""Rows in one SQLite file.
+
+Rule of this room: no connection is used before it has confessed to `synchronous=FULL`, no statement runs outside
+a transaction that was begun with the write lock, and no sqlite3 exception leaves.
+"""
+
+import fcntl
+import importlib
+import os
+import pkgutil
+import re
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Literal
+
+import sqlite_utils
+
+from vault.errors import BadUsage, Conflict, Damaged, NoSpace, Refused
+from vault.storage.database import Migration, Row, Value
+
+BUSY_SECONDS: Final = 30.0
+PRAGMAS: Final = {
+    # WAL with NORMAL loses acknowledged rows in a power cut (docs/decisions; seen in 118 of 277).
+    "synchronous": 2,
+    "foreign_keys": 1,
+    # A release share that was replaced must not be read out of a free page.
+    "secure_delete": 1,
+    "trusted_schema": 0,
+    "cell_size_check": 1,
+    # fsync alone leaves data in the drive's cache on macOS.
+    "fullfsync": 1,
+    "checkpoint_fullfsync": 1,
+}
+_ONLY_READS: Final = re.compile(r"\s*(?:SELECT|WITH)\b(?!.*\bRETURNING\b)", re.IGNORECASE | re.DOTALL)
+
+
+class SqliteDatabase:
+    """The file at `path`, made if it is not there, in a folder of its own that nobody else may enter."""
+
+    def __init__(self, path: Path, migrations: Sequence[Migration] | None = None) -> None:
+        self._path = path.absolute()
+        self._migrations = migrations
+        self._process = os.getpid()
+        self._mine = threading.local()
+        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._opening = threading.Lock()
+        self._closed = False
+        with translated():
+            _make_file(self._path)
+            self._connection()
+
+    def __repr__(self) -> str:
+        return f"<SqliteDatabase {self._path.name}>"
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._within("writing", "BEGIN IMMEDIATE"):
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._within("reading", "BEGIN DEFERRED"):
+            yield
+
+    def run(self, sql: str, /, **params: Value) -> int:
+        with translated():
+            return max(0, self._writer().execute(sql, params).rowcount)
+
+    def many(self, sql: str, rows: Iterable[Mapping[str, Value]], /) -> int:
+        with translated():
+            return max(0, self._writer().executemany(sql, rows).rowcount)
+
+    def one(self, sql: str, /, **params: Value) -> Row | None:
+        with translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
+            row = cursor.fetchone()
+            return None if row is None else _named(cursor, row)
+
+    def all(self, sql: str, /, **params: Value) -> list[Row]:
+        with translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
+            return [_named(cursor, row) for row in cursor]
+
+    def backup(self, target: Path) -> None:
+        with translated():
+            connection = self._connection()
+            if connection.state != "idle":
+                raise RuntimeError("A backup is taken outside of any transaction.")
+            _copy(connection, target)
+
+    def check(self) -> None:
+        with translated():
+            connection = self._connection()
+            answer = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchone()
+        if answer is None or answer[0] != "ok":
+            raise Damaged("The database does not pass its integrity check; stop and restore a backup.")
+        if orphans is not None:
+            raise Damaged(f"The table {orphans[0]} points at rows that are gone; stop and restore a backup.")
+
+    def migrate(self) -> None:
+        known = load_migrations() if self._migrations is None else tuple(self._migrations)
+        if [step.number for step in known] != list(range(1, len(known) + 1)):
+            raise RuntimeError("Migrations are numbered 1, 2, 3 … without a gap.")
+        with self.transaction(), translated():
+            connection = self._connection()
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+            )
+            applied = connection.execute("SELECT number, name FROM migrations ORDER BY number").fetchall()
+            _refuse_strangers(applied, known)
+            if applied and len(applied) < len(known):
+                # What a migration spoils can be had back; another connection sees the state before it.
+                self._keep_copy(len(applied) + 1)
+            database = sqlite_utils.Database(connection, execute_plugins=False)
+            for step in known[len(applied) :]:
+                connection.execute("PRAGMA defer_foreign_keys = ON")
+                step.apply(database)
+                if not connection.in_transaction:
+                    raise RuntimeError(f"Migration {step.number} ended the transaction that it was given.")
+                connection.execute(
+                    "INSERT INTO migrations (number, name) VALUES (?, ?)", (step.number, step.name)
+                )
+            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise Damaged("A migration would leave rows that point at nothing; it was not applied.")
+
+    def forget(self) -> bool:
+        with translated():
+            connection = self._connection()
+            if connection.state != "idle":
+                raise RuntimeError("What a transaction deletes can be overwritten only after it has ended.")
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+    def close(self) -> None:
+        self._closed = True
+        for connection in list(self._open):
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    @contextmanager
+    def _within(self, state: Literal["reading", "writing"], begin: str) -> Iterator[None]:
+        with translated():
+            connection = self._connection()
+            if connection.state != "idle":
+                raise RuntimeError(f"This thread is already {connection.state}; transactions do not nest.")
+            connection.execute(begin)
+        connection.state = state
+        try:
+            yield
+            with translated():
+                connection.execute("COMMIT")
+        except BaseException:
+            # A full disk or an I/O error may have rolled back already.
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            raise
+        finally:
+            connection.state = "idle"
+
+    def _writer(self) -> "_Connection":
+        connection = self._connection()
+        if connection.state != "writing":
+            raise RuntimeError("A row is written only inside transaction().")
+        return connection
+
+    def _reader(self, sql: str) -> "_Connection":
+        connection = self._connection()
+        if connection.state != "writing" and not _ONLY_READS.match(sql):
+            raise RuntimeError("Outside transaction() only SELECT is answered.")
+        return connection
+
+    def _connection(self) -> "_Connection":
+        if self._process != os.getpid():
+            # SQLite's locks do not survive a fork: two processes would believe that they hold the same one.
+            raise RuntimeError("This database was opened before a fork; open it anew in the child.")
+        if self._closed:
+            raise RuntimeError("This database has been closed.")
+        mine: _Connection | None = getattr(self._mine, "connection", None)
+        if mine is None:
+            with self._opening:
+                mine = self._mine.connection = _connect(self._path)
+                self._open.add(mine)
+        return mine
+
+    def _keep_copy(self, number: int) -> None:
+        with closing(_connect(self._path)) as other:
+            _copy(other, self._path.with_name(f"{self._path.name}.before-{number:04}"))
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows what its thread is doing with it, and may be closed by another thread."""
+
+    state: Literal["idle", "reading", "writing"] = "idle"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Say what SQLite says in our words. Its own words name tables and columns, never values."""
+    try:
+        yield
+    except sqlite3.Error as wrong:
+        number = getattr(wrong, "sqlite_errorcode", None)
+        name = getattr(wrong, "sqlite_errorname", "")
+        match None if number is None else number & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                raise Conflict(
+                    "Another process is writing to the database; try again.", code="busy"
+                ) from wrong
+            case sqlite3.SQLITE_FULL:
+                raise NoSpace("The disk that holds the database is full; free some space.") from wrong
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR:
+                raise Damaged(f"The database does not read ({name}); stop and restore a backup.") from wrong
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                raise BadUsage(
+                    f"The database cannot be opened for writing ({name}); see who owns its folder and file.",
+                    code="bad-setting",
+                ) from wrong
+            case sqlite3.SQLITE_CONSTRAINT if name in {
+                "SQLITE_CONSTRAINT_UNIQUE",
+                "SQLITE_CONSTRAINT_PRIMARYKEY",
+                "SQLITE_CONSTRAINT_ROWID",
+            }:
+                raise Conflict("Such a row exists already.", code="taken") from wrong
+            case sqlite3.SQLITE_CONSTRAINT if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
+                raise Conflict("What this row belongs to is gone.", code="orphan") from wrong
+            case _:
+                # Anything else is a mistake in our SQL, and its trace is what a developer needs.
+                raise
+
+
+def load_migrations() -> tuple[Migration, ...]:
+    """The modules of vault/storage/migrations, in order of their numbers."""
+    package = importlib.import_module("vault.storage.migrations")
+    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return tuple(Migration(module.number, module.name, module.apply) for module in modules)
+
+
+def _connect(path: Path) -> _Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
+    try:
+        for name, value in PRAGMAS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+        if _pragma(connection, "journal_mode") != "wal":
+            _turn_to_wal(connection, path)
+        for name, needed in (*PRAGMAS.items(), ("journal_mode", "wal")):
+            if (held := _pragma(connection, name)) != needed:
+                raise Damaged(f"SQLite answers {name} = {held}, and {needed} is needed; nothing was written.")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    row = connection.execute(f"PRAGMA {name}").fetchone()
+    return None if row is None else row[0]
+
+
+def _turn_to_wal(connection: sqlite3.Connection, path: Path) -> None:
+    # SQLite does not wait for others here, so processes that start together queue up at the folder.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        os.close(folder)
+
+
+def _make_file(path: Path) -> None:
+    """An empty file that only we may read; SQLite gives its log and index the same mode."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            # Never opened when it exists: closing any descriptor of it drops the locks of the whole process.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                with suppress(FileNotFoundError):
+                    path.with_name(name).chmod(0o600)
+        else:
+            _settle_folder(path.parent)
+    except OSError as wrong:
+        raise BadUsage(
+            f"The database at {path} cannot be made or opened ({wrong.strerror}).", code="bad-setting"
+        ) from wrong
+
+
+def _copy(source: sqlite3.Connection, target: Path) -> None:
+    """Copy in one step, so that writers cannot make it begin anew, and let it be seen only when it is whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            source.backup(copy, pages=-1)
+            # One plain file, without a log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        partial.replace(target)
+        _settle_folder(target.parent)
+    except OSError as wrong:
+        raise Refused(
+            f"The copy {target} cannot be written ({wrong.strerror}).", code="backup-failed"
+        ) from wrong
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _settle_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_strangers(applied: list[tuple[int, str]], known: Sequence[Migration]) -> None:
+    if len(applied) > len(known):
+        raise Refused(
+            "This database was written by a newer afterword; install that version or a later one.",
+            code="newer-database",
+        )
+    for (number, name), step in zip(applied, known, strict=False):
+        if (number, name) != (step.number, step.name):
+            raise Damaged(f"The database has had another migration {number} than this program knows.")
+
+
+def _named(cursor: sqlite3.Cursor, row: tuple[Value, ...]) -> Row:
+    return dict(zip((column[0] for column in cursor.description), row, strict=True))
