@@ -1,0 +1,295 @@
+"""The words of the letters, in English.
+
+Rule of this room: words only. One thing to do at a time, nothing that alarms without saying what to do about it.
+A paragraph that begins with `$` is a command, with `-` a point; a paragraph that lacks one of its facts is left out.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
+
+def write_date(weekday: int, day: int, month: int, year: int) -> str:
+    return f"{_DAYS[weekday]} {day} {_MONTHS[month - 1]} {year}"
+
+
+SUBJECT: Final = "Reminder"
+SOMEBODY: Final = "the person who named you as a colleague"
+
+CHANGES: Final[Mapping[str, str]] = {
+    "roster": "a change of who can open what was entrusted",
+    "plan": "longer times between the warnings",
+    "destroy": "the destruction of what was entrusted",
+    "pause": "a long pause, in which no check-in is expected",
+    "address": "the removal of an address that letters go to",
+}
+
+NEVER: Final = """
+Nobody will ever ask you for your passphrase or for your 24 words: not by mail, not by phone, not in person.
+Whoever asks is not from us. This letter has no link to open, and an answer to it is read by nobody.
+"""
+
+GENUINE: Final = """
+A genuine letter ends with the phrase that you chose yourself:
+
+$ {phrase}
+"""
+
+NO_PHRASE: Final = """
+You have not chosen a recognition phrase, so a forged letter would look just like this one. Believe what your
+own computer shows you, not what a letter says: run `afterword status`.
+"""
+
+LETTERS: Final[Mapping[str, str]] = {
+    "code": """
+Somebody, most likely you, asked for letters to be sent to this address. If it was you, run this on your
+computer:
+
+$ afterword address confirm {code}
+
+If it was not you, do nothing. No letters will come here unless the code is entered.
+""",
+    "check-in": """
+It is time to check in.
+
+On your computer, run:
+
+$ afterword checkin
+
+It asks for your passphrase and takes a few seconds. Only this counts as a sign of life. Reading this letter or
+answering it does not.
+
+If you do not check in before {due}, your colleagues are asked to try to reach you.
+
+If nothing at all is heard from you, they will be able to open what you left for them, not before {release}.
+These dates hold if the server keeps running. If it stops, they move later, never earlier.
+
+Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
+--from-words`.
+""",
+    "last-warning": """
+You have not checked in, and your colleagues are being asked to try to reach you.
+
+If you are well, run this on your computer now:
+
+$ afterword checkin
+
+That ends the alarm, and everybody who was told of it hears that it is over. Then call them yourself: a voice
+they know calms more than a letter.
+
+If you do not check in before {due}, the last stage begins.
+
+If nothing at all is heard from you, your colleagues will be able to open what you left for them, not before
+{release}. These dates hold if the server keeps running. If it stops, they move later, never earlier.
+
+Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
+--from-words`.
+""",
+    "last-call": """
+This is the last letter before the release.
+
+Run this on your computer now:
+
+$ afterword checkin
+
+If nothing is heard from you before {release}, your colleagues will be able to open what you left for them.
+After that nobody can take it back: not you, not they, not whoever runs the server. This date holds if the
+server keeps running. If it stops, it moves later, never earlier.
+
+Can you not get to a computer? Call one of your colleagues. They cannot stop the release, but they will know
+that you are alive, and they decide what is published.
+""",
+    "reach-her": """
+{who} has given no sign of life at the time it was expected. There is often a harmless reason. Please try to
+reach {who} now:
+
+- Call, or go there, or ask somebody who is near. Use a number that you already have, never one from a letter.
+
+- Do not write about it by e-mail or chat: others may be reading there.
+
+- If you reach {who}, ask for one thing: `afterword checkin`. Nothing else ends the alarm, and an answer to this
+letter does not. Listen for signs that somebody is not speaking freely.
+
+- If you do not, run `afterword inbox` or open your kit. The page left for you says whom to call next, and which
+lawyer.
+
+- Publish nothing, and do not speak of it to people who need not know.
+
+If the silence lasts, you will be able to open what was entrusted to you, not before {release}. Until then there
+is nothing to open. This date holds if the server keeps running; if it stops, it moves later, never earlier.
+""",
+    "reach-her-again": """
+There is still no sign of life from {who}. Please try again, in other ways than before:
+
+- Call, go there, ask family, neighbours, the newsroom, the lawyer. Use numbers that you already have, never one
+from a letter.
+
+- Do not write about it by e-mail or chat: others may be reading there.
+
+- If you reach {who}, ask for one thing: `afterword checkin`. Nothing else ends the alarm, and an answer to this
+letter does not. Listen for signs that somebody is not speaking freely.
+
+- Run `afterword inbox` or open your kit, and read the page that was left for you. Make sure that your computer
+and your passphrase work, and that you know how to call the other colleagues.
+
+- Publish nothing yet.
+
+Unless a sign of life comes, you will be able to open what was entrusted to you, not before {release}. Until
+then there is nothing to open. This date holds if the server keeps running; if it stops, it moves later, never
+earlier.
+""",
+    "unreached": """
+A letter to {who} could not be delivered: none of the addresses it was sent to accepts it. It may be nothing
+more than a full mailbox or a broken mail server. Still, {who} may not know that a check-in is due.
+
+- Please call. Use a number that you already have, never one from a letter.
+
+- Say: "Run `afterword checkin`, and look after your addresses with `afterword status`."
+
+- Do not write about it by e-mail or chat, and do not alarm others yet. If the silence lasts, you will hear from
+us again.
+
+To see how things stand, run `afterword inbox` or open your kit.
+""",
+    "release": """
+Something that was entrusted to you can now be opened. This cannot be taken back, and there is no need to hurry:
+nothing is deleted.
+
+- Go to a place where you feel safe, and use your own computer. Run:
+
+$ afterword inbox
+
+- It checks that this is true, shows the last sign of life, and tells you what to do next. Or open your kit.
+
+- Read the page that was left for you before anything else: it says whom to call, and what must not be published
+while a life may depend on it.
+
+- Several of you are needed. Call the other colleagues, on numbers that you already have, and ask them to run
+`afterword inbox` too.
+
+- Do not forward this letter, and do not write about it by e-mail or chat. Publish nothing before you have
+spoken to each other.
+
+Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
+--from-words`.
+""",
+    "released-her": """
+No sign of life came from you in all the time that you had set, and your colleagues can now open what you left
+for them. Nobody can take this back.
+
+If you are safe, call them now. What they publish, and when, is for you to decide together. To see who has
+opened it, run:
+
+$ afterword status
+
+What you deposit from now on needs a new dossier: this one accepts nothing more.
+""",
+    "all-clear": """
+The alarm about {who} is over: a sign of life has arrived, signed with the right key.
+
+There is nothing you need to do. If you were about to call, a friendly call is still a good idea: ask whether
+everything is really well. To see how things stand, run `afterword inbox` or open your kit.
+
+Please tell the others whom you asked for help, by phone.
+""",
+    "change-asked": """
+A change was asked for in something that was entrusted to you: {change}.
+
+It does not happen at once, so that everybody can see it coming.
+
+It takes effect not before {effect}, if the server keeps running.
+
+- Call the person who entrusted it to you, on a number that you already have, and ask: was it you, and was it
+your own wish? Do not ask by e-mail or chat.
+
+- If it was not, they can stop it with `afterword cancel`. You cannot stop it, but you can tell them, and each
+other.
+
+To see what was asked, run `afterword inbox` or open your kit.
+""",
+    "change-cancelled": """
+A change that you were told about will not happen: {change}. It was cancelled, or a release came first.
+Everything stays as it was.
+
+There is nothing you need to do. To see how things stand, run `afterword inbox` or open your kit.
+""",
+    "change-done": """
+A change that you were told about has taken effect: {change}.
+
+To see what it means for you, run `afterword inbox` or open your kit. If the roster changed, `afterword drill`
+shows that your new share is good; please run it today.
+""",
+    "pause-ended": """
+Your pause is over, and check-ins are expected again.
+
+The next one is due before {due}. On your computer, run:
+
+$ afterword checkin
+
+If nothing at all is heard from you, your colleagues will be able to open what you left for them, not before
+{release}. These dates hold if the server keeps running. If it stops, they move later, never earlier.
+""",
+    "operator-unreached": """
+No address of one account has accepted a letter for as long as the server tries. The account's colleagues have
+been told. Its warnings now run on without the letter, so please look today.
+
+The account: {account}
+
+- Is the mail server well? Run `afterword operator status`, and `afterword doctor`, which sends a real letter.
+
+- If only this account is concerned, its addresses refuse us. There is nothing you can read or need to know
+besides.
+""",
+    "operator-trouble": """
+The server needs you: {trouble}
+
+Run `afterword operator status` on it, then `afterword doctor`. Nothing is released because of a fault: what
+cannot be read stands still, and people wait, so please look today.
+
+The server: {host}
+""",
+    "test": """
+This is a test, and it has worked: letters to this address arrive. There is nothing you need to do.
+""",
+}
+
+# What is said differently when the recipient is the journalist herself.
+HERS: Final[Mapping[str, str]] = {
+    "all-clear": """
+A sign of life from you has arrived. The alarm is over, and your colleagues are told so.
+
+If it was you, there is nothing you need to do. If it was not, somebody has your computer and your passphrase:
+call your colleagues now.
+""",
+    "change-asked": """
+A change was asked for in your name: {change}.
+
+It does not happen at once, so that everybody can see it coming. Your colleagues are told as well.
+
+It takes effect not before {effect}, if the server keeps running.
+
+If it was you, there is nothing you need to do. If it was not, or you no longer want it, run this with the name
+of your dossier:
+
+$ afterword cancel NAME
+
+If it was not you, somebody has your computer and your passphrase: call your colleagues now.
+""",
+    "change-cancelled": """
+A change asked for in your name will not happen: {change}. It was cancelled, or a release came first. Everything
+stays as it was.
+
+To see how things stand, run `afterword status`.
+""",
+    "change-done": """
+A change asked for in your name has taken effect: {change}.
+
+To see how things stand, run `afterword status`. If the roster changed, run `afterword checkin` once, and ask
+the colleagues to run `afterword drill`.
+""",
+}

@@ -1,0 +1,298 @@
+"""The words of the letters, in Spanish.
+
+Rule of this room: words only, the same letters as in English and not their translation. `usted`, no gender where the
+language lets us, and the commands as they are typed. Marks as in letters_en.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+_DAYS: Final = ("lunes", "martes", "miércoles", "jueves", "viernes", "sábado", "domingo")
+_MONTHS: Final = (
+    *("enero", "febrero", "marzo", "abril", "mayo", "junio"),
+    *("julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre"),
+)
+
+
+def write_date(weekday: int, day: int, month: int, year: int) -> str:
+    return f"{_DAYS[weekday]} {day} de {_MONTHS[month - 1]} de {year}"
+
+
+SUBJECT: Final = "Recordatorio"
+SOMEBODY: Final = "la persona que confió en usted"
+
+CHANGES: Final[Mapping[str, str]] = {
+    "roster": "un cambio en quiénes pueden abrir lo confiado",
+    "plan": "plazos más largos entre los avisos",
+    "destroy": "la destrucción de lo confiado",
+    "pause": "una pausa larga, durante la cual no se espera ninguna señal de vida",
+    "address": "la eliminación de una dirección a la que se envían cartas",
+}
+
+NEVER: Final = """
+Nadie le pedirá jamás su frase de contraseña ni sus 24 palabras: ni por correo, ni por teléfono, ni en persona.
+Quien las pida no habla en nuestro nombre. Esta carta no contiene ningún enlace que deba abrir, y nadie lee las
+respuestas.
+"""
+
+GENUINE: Final = """
+Una carta auténtica termina con la frase que usted eligió:
+
+$ {phrase}
+"""
+
+NO_PHRASE: Final = """
+Usted no ha elegido una frase de reconocimiento, así que una carta falsa tendría el mismo aspecto que esta. Crea
+lo que le muestre su propia computadora, no lo que diga una carta: ejecute `afterword status`.
+"""
+
+LETTERS: Final[Mapping[str, str]] = {
+    "code": """
+Alguien, seguramente usted, pidió que se enviaran cartas a esta dirección. Si fue usted, ejecute esto en su
+computadora:
+
+$ afterword address confirm {code}
+
+Si no fue usted, no haga nada. No llegará ninguna carta aquí mientras nadie introduzca el código.
+""",
+    "check-in": """
+Es hora de dar señal de vida.
+
+En su computadora, ejecute:
+
+$ afterword checkin
+
+Le pedirá su frase de contraseña y tardará unos segundos. Solo esto cuenta como señal de vida. Leer esta carta o
+responderla no cuenta.
+
+Si no da señal antes del {due}, se pedirá a sus colegas que intenten localizarle.
+
+Si no se sabe nada de usted en todo ese tiempo, podrán abrir lo que les dejó, pero no antes del {release}. Estas
+fechas valen si el servidor sigue funcionando. Si se detiene, se retrasan; nunca se adelantan.
+
+¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
+""",
+    "last-warning": """
+Usted no ha dado señal de vida, y se está pidiendo a sus colegas que intenten localizarle.
+
+Si está bien, ejecute esto ahora en su computadora:
+
+$ afterword checkin
+
+Con eso termina la alarma, y quienes la recibieron sabrán que ha terminado. Después hable con sus colegas por
+teléfono: una voz conocida tranquiliza más que una carta.
+
+Si no da señal antes del {due}, comenzará la última etapa.
+
+Si no se sabe nada de usted en todo ese tiempo, sus colegas podrán abrir lo que les dejó, pero no antes del
+{release}. Estas fechas valen si el servidor sigue funcionando. Si se detiene, se retrasan; nunca se adelantan.
+
+¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
+""",
+    "last-call": """
+Esta es la última carta antes de la entrega.
+
+Ejecute esto ahora en su computadora:
+
+$ afterword checkin
+
+Si no se sabe nada de usted antes del {release}, sus colegas podrán abrir lo que les dejó. Después, nadie podrá
+dar marcha atrás: ni usted, ni sus colegas, ni quien administra el servidor. Esta fecha vale si el servidor
+sigue funcionando. Si se detiene, se retrasa; nunca se adelanta.
+
+¿No puede llegar a una computadora? Llame a sus colegas. No pueden detener la entrega, pero sabrán que usted
+vive, y de ellos depende qué se publica.
+""",
+    "reach-her": """
+No ha llegado la señal de vida que se esperaba de {who}. Muchas veces hay un motivo inofensivo. Por favor,
+intente comunicarse ahora con {who}:
+
+- Llame, vaya en persona o pida ayuda a alguien que esté cerca. Use un número que ya tenga, nunca uno que venga
+en una carta.
+
+- No escriba sobre esto por correo ni por chat: alguien más podría estar leyendo.
+
+- Si logra hablar con {who}, pida una sola cosa: `afterword checkin`. Nada más pone fin a la alarma, y responder
+a esta carta tampoco. Preste atención a cualquier indicio de que no puede hablar con libertad.
+
+- Si no lo logra, ejecute `afterword inbox` o abra su kit. La página que le dejaron dice a quién llamar después
+y a qué despacho de abogados acudir.
+
+- No publique nada ni hable de esto con quien no necesite saberlo.
+
+Si el silencio continúa, usted podrá abrir lo que se le confió, pero no antes del {release}. Hasta entonces no
+hay nada que abrir. Esta fecha vale si el servidor sigue funcionando; si se detiene, se retrasa, nunca se
+adelanta.
+""",
+    "reach-her-again": """
+Sigue sin haber señales de vida de {who}. Por favor, inténtelo otra vez y por otras vías:
+
+- Llame, vaya en persona, pregunte a la familia, en el vecindario, en la redacción, en el despacho de abogados.
+Use números que ya tenga, nunca uno que venga en una carta.
+
+- No escriba sobre esto por correo ni por chat: alguien más podría estar leyendo.
+
+- Si logra hablar con {who}, pida una sola cosa: `afterword checkin`. Nada más pone fin a la alarma, y responder
+a esta carta tampoco. Preste atención a cualquier indicio de que no puede hablar con libertad.
+
+- Ejecute `afterword inbox` o abra su kit y lea la página que le dejaron. Compruebe que su computadora y su
+frase de contraseña funcionan, y que sabe cómo llamar a los demás colegas.
+
+- No publique nada todavía.
+
+Si no llega ninguna señal de vida, usted podrá abrir lo que se le confió, pero no antes del {release}. Hasta
+entonces no hay nada que abrir. Esta fecha vale si el servidor sigue funcionando; si se detiene, se retrasa,
+nunca se adelanta.
+""",
+    "unreached": """
+No se pudo entregar una carta dirigida a {who}: ninguna de las direcciones a las que se envió la acepta. Puede
+que solo sea un buzón lleno o un servidor de correo averiado. Aun así, es posible que {who} no sepa que tiene
+pendiente dar señal de vida.
+
+- Por favor, llame. Use un número que ya tenga, nunca uno que venga en una carta.
+
+- Diga: «Ejecute `afterword checkin` y revise sus direcciones con `afterword status`».
+
+- No escriba sobre esto por correo ni por chat, y no alarme todavía a otras personas. Si el silencio continúa,
+volveremos a avisarle.
+
+Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+""",
+    "release": """
+Algo que se le confió ya se puede abrir. Esto no tiene marcha atrás y no hace falta apresurarse: nada se
+borrará.
+
+- Vaya a un lugar donde se sienta a salvo y use su propia computadora. Ejecute:
+
+$ afterword inbox
+
+- Comprobará que esto es cierto, mostrará la última señal de vida y le dirá qué hacer a continuación. O abra su
+kit.
+
+- Antes que nada, lea la página que le dejaron: dice a quién llamar y qué no debe publicarse mientras pueda
+haber una vida en juego.
+
+- Hacen falta varias personas. Llame a los demás colegas, a números que ya tenga, y pídales que ejecuten también
+`afterword inbox`.
+
+- No reenvíe esta carta ni escriba sobre esto por correo ni por chat. No publique nada antes de que hayan
+hablado entre ustedes.
+
+¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
+""",
+    "released-her": """
+No llegó ninguna señal de vida suya en todo el plazo que usted había fijado, y sus colegas ya pueden abrir lo
+que les dejó. Nadie puede dar marcha atrás.
+
+Si está a salvo, llame ahora a sus colegas. Qué se publica, y cuándo, pueden decidirlo en común. Para ver quién
+lo ha abierto, ejecute:
+
+$ afterword status
+
+Lo que deposite a partir de ahora necesita un expediente nuevo: este ya no acepta nada más.
+""",
+    "all-clear": """
+La alarma sobre {who} ha terminado: llegó una señal de vida, firmada con la clave correcta.
+
+No tiene que hacer nada. Si estaba a punto de llamar, una llamada amistosa sigue siendo buena idea: pregunte si
+de verdad todo está bien. Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+
+Por favor, avise por teléfono a quienes haya pedido ayuda.
+""",
+    "change-asked": """
+Se ha solicitado un cambio en algo que se le confió: {change}.
+
+No ocurre de inmediato, para que todos puedan verlo venir.
+
+Tendrá efecto no antes del {effect}, si el servidor sigue funcionando.
+
+- Llame a quien se lo confió, a un número que ya tenga, y pregunte: ¿lo pidió usted?, ¿fue por su propia
+voluntad? No lo pregunte por correo ni por chat.
+
+- Si no fue así, esa persona puede detenerlo con `afterword cancel`. Usted no puede detenerlo, pero sí avisarle,
+y avisarse entre colegas.
+
+Para ver qué se solicitó, ejecute `afterword inbox` o abra su kit.
+""",
+    "change-cancelled": """
+Un cambio del que se le había avisado no se hará: {change}. Se canceló, o la entrega llegó antes. Todo sigue
+como estaba.
+
+No tiene que hacer nada. Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+""",
+    "change-done": """
+Un cambio del que se le había avisado ya tiene efecto: {change}.
+
+Para ver qué significa para usted, ejecute `afterword inbox` o abra su kit. Si cambió la lista de colegas,
+`afterword drill` comprueba que su nueva parte es buena; por favor, ejecútelo hoy.
+""",
+    "pause-ended": """
+Su pausa ha terminado y se vuelve a esperar que dé señal de vida.
+
+La próxima debe llegar antes del {due}. En su computadora, ejecute:
+
+$ afterword checkin
+
+Si no se sabe nada de usted en todo ese tiempo, sus colegas podrán abrir lo que les dejó, pero no antes del
+{release}. Estas fechas valen si el servidor sigue funcionando. Si se detiene, se retrasan; nunca se adelantan.
+""",
+    "operator-unreached": """
+Ninguna dirección de una cuenta ha aceptado una carta en todo el tiempo en que el servidor lo intenta. Ya se
+avisó a sus colegas. A partir de ahora sus avisos siguen corriendo sin la carta; por favor, revíselo hoy.
+
+La cuenta: {account}
+
+- ¿Funciona bien el servidor de correo? Ejecute `afterword operator status`, y también `afterword doctor`, que
+envía una carta de verdad.
+
+- Si solo afecta a esta cuenta, son sus direcciones las que nos rechazan. No hay nada más que usted pueda leer
+ni necesite saber.
+""",
+    "operator-trouble": """
+El servidor le necesita: {trouble}
+
+Ejecute en él `afterword operator status` y después `afterword doctor`. Ninguna avería provoca una entrega: lo
+que no se puede leer se queda quieto, y hay personas esperando; por favor, revíselo hoy.
+
+El servidor: {host}
+""",
+    "test": """
+Esto es una prueba y ha funcionado: las cartas llegan a esta dirección. No tiene que hacer nada.
+""",
+}
+
+# What is said differently when the recipient is the journalist herself.
+HERS: Final[Mapping[str, str]] = {
+    "all-clear": """
+Ha llegado una señal de vida suya. La alarma ha terminado, y así se les comunica a sus colegas.
+
+Si fue usted, no tiene que hacer nada. Si no lo fue, alguien tiene su computadora y su frase de contraseña:
+llame ahora a sus colegas.
+""",
+    "change-asked": """
+Se ha solicitado un cambio en su nombre: {change}.
+
+No ocurre de inmediato, para que todos puedan verlo venir. También se avisa a sus colegas.
+
+Tendrá efecto no antes del {effect}, si el servidor sigue funcionando.
+
+Si fue usted, no tiene que hacer nada. Si no lo fue, o ya no lo desea, ejecute esto con el nombre de su
+expediente:
+
+$ afterword cancel NOMBRE
+
+Si no fue usted, alguien tiene su computadora y su frase de contraseña: llame ahora a sus colegas.
+""",
+    "change-cancelled": """
+Un cambio solicitado en su nombre no se hará: {change}. Se canceló, o la entrega llegó antes. Todo sigue como
+estaba.
+
+Para ver cómo están las cosas, ejecute `afterword status`.
+""",
+    "change-done": """
+Un cambio solicitado en su nombre ya tiene efecto: {change}.
+
+Para ver cómo están las cosas, ejecute `afterword status`. Si cambió la lista de colegas, ejecute una vez
+`afterword checkin` y pida a los colegas que ejecuten `afterword drill`.
+""",
+}

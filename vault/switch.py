@@ -1,0 +1,479 @@
+"""A dossier's dead-man's switch: which stage follows which event, and who is told.  Spec: docs/spec/switch-v1.md.
+
+Rule of this room: two mistakes can kill, too early and never. Every stage is lived for its full dwell from its own
+entry, time alone moves a switch by exactly one stage, and nothing leaves `released`. No clock and no disk in here:
+`now` comes in by the door, in milliseconds of service time, and so does whether she has a confirmed address.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, assert_never
+
+from vault.clock import write_duration
+from vault.errors import Damaged, Malformed, NotDue, Refused
+from vault.letters import LetterKind
+from vault.plans import DEFAULT_PLAN as DEFAULT_PLAN
+from vault.plans import LONGEST_PAUSE
+from vault.plans import Plan as Plan
+
+MOST_RENEWALS: Final = 2
+
+
+class Stage(StrEnum):
+    NEW = "new"
+    ARMED = "armed"
+    REMINDED = "reminded"
+    WARNED = "warned"
+    GRACE = "grace"
+    PAUSED = "paused"
+    RELEASED = "released"
+    DESTROYED = "destroyed"
+
+
+# The stages that begin with a letter to her, which must land or be tried for one dwell before their time runs.
+LATE: Final = frozenset({Stage.REMINDED, Stage.WARNED, Stage.GRACE})
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Where one dossier stands. Stored as it is, never derived; a switch that contradicts itself is Damaged.
+
+    `due` is when the stage ends, or, while `trying`, when trying ends. `era` is the last gap this switch has taken
+    note of. `renewals` counts this stage's fresh beginnings, `ladder` the climbs begun so far. `pause` is the length
+    of the pause it is in.
+    """
+
+    stage: Stage
+    plan: Plan
+    entered: int
+    due: int | None = None
+    trying: bool = False
+    era: int = 0
+    renewals: int = 0
+    ladder: int = 0
+    pause: int | None = None
+
+    def __post_init__(self) -> None:
+        # A row that was damaged into an early `due` must stand still, not release: so the least is checked here.
+        lived = dwell(self)
+        wrong = (
+            (self.due is None) != (lived is None)
+            or (self.due is not None and lived is not None and self.due < self.entered + lived)
+            or (self.trying and self.stage not in LATE)
+            or (self.pause is None) != (self.stage is not Stage.PAUSED)
+            or not 0 <= self.renewals <= (MOST_RENEWALS if self.stage in LATE else 0)
+            or self.ladder < (1 if self.stage in LATE or self.stage is Stage.RELEASED else 0)
+        )
+        if wrong:
+            raise Damaged(
+                f"A switch in {self.stage} contradicts itself; it stands still until an operator restores it."
+            )
+
+    @property
+    def letter(self) -> str:
+        """Names the letter that this beginning of this stage waits for; never the same twice in one life."""
+        return f"{self.ladder}.{self.stage}.{self.renewals}"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIn: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy: ...
+
+
+Move = Arm | CheckIn | Elapsed | Pause | Resume | Destroy
+
+
+# The whole table. What is not in it is refused; the diagram in the documents is drawn from it.
+# fmt: off
+MOVES: Final[Mapping[Stage, Mapping[type[Move], Stage]]] = {
+    Stage.NEW:      {Arm: Stage.ARMED, Destroy: Stage.DESTROYED},
+    Stage.ARMED:    {CheckIn: Stage.ARMED, Elapsed: Stage.REMINDED, Pause: Stage.PAUSED, Destroy: Stage.DESTROYED},
+    Stage.REMINDED: {CheckIn: Stage.ARMED, Elapsed: Stage.WARNED, Pause: Stage.PAUSED, Destroy: Stage.DESTROYED},
+    Stage.WARNED:   {CheckIn: Stage.ARMED, Elapsed: Stage.GRACE, Pause: Stage.PAUSED, Destroy: Stage.DESTROYED},
+    Stage.GRACE:    {CheckIn: Stage.ARMED, Elapsed: Stage.RELEASED, Pause: Stage.PAUSED, Destroy: Stage.DESTROYED},
+    Stage.PAUSED:   {CheckIn: Stage.PAUSED, Elapsed: Stage.ARMED, Resume: Stage.ARMED, Destroy: Stage.DESTROYED},
+    Stage.RELEASED: {},
+    Stage.DESTROYED: {},
+}
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """One of her addresses accepted the letter of this name (`Notice.letter`)."""
+
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A whole dwell has passed in which none of her addresses accepted the stage's letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """There was a gap (`era` counts them): late stages begin anew, letter included, at most twice each."""
+
+    era: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A plan takes effect. Whether it had to cool first is the caller's to know."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The row came out of a backup: check-ins may be missing from it."""
+
+
+Event = Move | Landed | Tried | Renewed | Replanned | Restored
+
+
+class Audience(StrEnum):
+    HER = "her"
+    COLLABORATORS = "collaborators"
+    OPERATOR = "operator"
+    REACHED = "reached"  # whoever accepted a ladder letter of the climb named by the notice
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A letter to post as rows, one per address of the audience. `climb` and `letter` are kept in the rows."""
+
+    kind: LetterKind
+    audience: Audience
+    climb: int
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Withdraw this dossier's letters of these kinds that nobody has accepted yet, before posting what follows."""
+
+    kinds: frozenset[LetterKind]
+
+
+# Letters that speak of one climb: whoever got one is owed the all-clear.
+LADDER_LETTERS: Final = frozenset(
+    {
+        LetterKind.CHECK_IN,
+        LetterKind.LAST_WARNING,
+        LetterKind.LAST_CALL,
+        LetterKind.REACH_HER,
+        LetterKind.REACH_HER_AGAIN,
+        LetterKind.UNREACHED,
+        LetterKind.OPERATOR_UNREACHED,
+    }
+)
+# An all-clear still under way must not arrive after a newer alarm, so alarms to colleagues call it back.
+_ALL_CLEAR: Final = frozenset({LetterKind.ALL_CLEAR})
+_PAUSE_ENDED: Final = frozenset({LetterKind.PAUSE_ENDED})
+_SUPERSEDED: Final[Mapping[Stage, frozenset[LetterKind]]] = {
+    Stage.ARMED: LADDER_LETTERS,
+    Stage.REMINDED: LADDER_LETTERS | _PAUSE_ENDED,
+    Stage.WARNED: LADDER_LETTERS | _ALL_CLEAR,
+    Stage.GRACE: LADDER_LETTERS | _ALL_CLEAR,
+    Stage.PAUSED: LADDER_LETTERS | _PAUSE_ENDED,
+    Stage.RELEASED: LADDER_LETTERS | _ALL_CLEAR,
+    Stage.DESTROYED: LADDER_LETTERS | _PAUSE_ENDED,
+}
+_SAID_ON_ENTRY: Final[Mapping[Stage, tuple[tuple[LetterKind, Audience], ...]]] = {
+    Stage.REMINDED: ((LetterKind.CHECK_IN, Audience.HER),),
+    Stage.WARNED: ((LetterKind.LAST_WARNING, Audience.HER), (LetterKind.REACH_HER, Audience.COLLABORATORS)),
+    Stage.GRACE: ((LetterKind.LAST_CALL, Audience.HER), (LetterKind.REACH_HER_AGAIN, Audience.COLLABORATORS)),
+    Stage.RELEASED: ((LetterKind.RELEASE, Audience.COLLABORATORS), (LetterKind.RELEASED_HER, Audience.HER)),
+}
+
+Said = tuple[Notice | Withdraw, ...]
+
+
+def begin(plan: Plan, now: int) -> Switch:
+    """The switch of a dossier that has just been created."""
+    return Switch(Stage.NEW, plan, entered=now)
+
+
+def step(switch: Switch, event: Event, now: int, *, reachable: bool) -> tuple[Switch, Said]:
+    """The switch after `event`, and what is to be said about it; the very same object if nothing changed.
+
+    `reachable`: she has a confirmed address; without one nothing is waited for. Raises Refused
+    (`not-possible-now`) where the table has no cell, NotDue before the time, Damaged if `now` lies before the
+    switch's own entry, which service time never does.
+    """
+    if now < switch.entered and not isinstance(event, Restored):
+        raise Damaged(
+            "This switch was entered at a service time still to come; it stands still until restored."
+        )
+    match event:
+        case Landed(letter):
+            if not switch.trying or letter != switch.letter:
+                return switch, ()  # only the first acceptance of the letter waited for counts
+            return _runs(switch, now), ()
+        case Tried():
+            if not switch.trying:
+                raise _impossible(switch, event)
+            _require_due(switch, now)
+            return _runs(switch, now), (
+                Withdraw(_ALL_CLEAR),
+                _notice(switch, LetterKind.UNREACHED, Audience.COLLABORATORS),
+                _notice(switch, LetterKind.OPERATOR_UNREACHED, Audience.OPERATOR),
+            )
+        case Renewed(era):
+            return _renew(switch, era, now, reachable=reachable)
+        case Replanned(plan):
+            return _replan(switch, plan, now), ()
+        case Restored():
+            if switch.stage is not Stage.ARMED and switch.stage not in LATE:
+                return switch, ()
+            # No all-clear: that a server came back says nothing about her.
+            fresh = _enter(switch, Stage.ARMED, now, reachable=reachable)
+            return fresh, _withdrawn(switch, fresh)
+        case Arm() | CheckIn() | Elapsed() | Pause() | Resume() | Destroy():
+            return _move(switch, event, now, reachable=reachable)
+        case _:
+            assert_never(event)
+
+
+def next_event(switch: Switch, now: int, era: int) -> Tried | Elapsed | Renewed | None:
+    """What time by itself does to this switch now; the watch applies one per switch and tick.
+
+    Only switches with `due <= now`, and those in a LATE stage whose `era` differs, need to be looked at.
+    """
+    behind = switch.era != era
+    if switch.stage in LATE and behind:
+        return Renewed(era)
+    if switch.due is None or now < switch.due:
+        return None
+    if switch.stage is Stage.ARMED and behind:
+        # Takes note of gaps met while armed, lest the reminder be begun anew one tick after it was sent.
+        return Renewed(era)
+    return Tried() if switch.trying else Elapsed()
+
+
+def dwell(switch: Switch) -> int | None:
+    """How long the stage it is in lasts by plan or pause, in ms; None where time changes nothing."""
+    return _lasts(switch.stage, switch.plan, switch.pause)
+
+
+def projected(switch: Switch, now: int) -> tuple[tuple[Stage, int], ...]:
+    """Each stage still to come and the service time at which it begins, if nothing happens and letters land at once."""
+    if switch.due is None:
+        return ()
+    at = now + (dwell(switch) or 0) if switch.trying else max(now, switch.due)
+    coming = []
+    stage = MOVES[switch.stage][Elapsed]
+    while True:
+        coming.append((stage, at))
+        if stage is Stage.RELEASED:
+            return tuple(coming)
+        at += _lasts(stage, switch.plan, None) or 0
+        stage = MOVES[stage][Elapsed]
+
+
+def latest_release(switch: Switch, now: int) -> int | None:
+    """When the release comes at the latest if no letter of hers ever lands; each gap meanwhile adds to it."""
+    if switch.due is None:
+        return None
+    coming = projected(switch, now)
+    waited = sum(_lasts(stage, switch.plan, None) or 0 for stage, _ in coming if stage in LATE)
+    still_trying = max(now, switch.due) - now if switch.trying else 0
+    return coming[-1][1] + waited + still_trying
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for the documents."""
+    lines = ["stateDiagram-v2", f"    [*] --> {Stage.NEW}"]
+    for stage, row in MOVES.items():
+        goals = dict.fromkeys(row.values())
+        for goal in goals:
+            events = ", ".join(kind.__name__ for kind, target in row.items() if target is goal)
+            lines.append(f"    {stage} --> {goal}: {events}")
+        if not row:
+            lines.append(f"    {stage} --> [*]")
+    return "\n".join(lines) + "\n"
+
+
+def write_switch(switch: Switch) -> dict[str, int | str | None]:
+    """A switch as columns."""
+    return {
+        "stage": switch.stage.value,
+        "every": switch.plan.every,
+        "remind": switch.plan.remind,
+        "warn": switch.plan.warn,
+        "grace": switch.plan.grace,
+        "entered": switch.entered,
+        "due": switch.due,
+        "trying": int(switch.trying),
+        "era": switch.era,
+        "renewals": switch.renewals,
+        "ladder": switch.ladder,
+        "pause": switch.pause,
+    }
+
+
+def read_switch(row: Mapping[str, object]) -> Switch:
+    """The switch that `write_switch` wrote (other columns are ignored), or Damaged: nothing is ever guessed."""
+
+    def whole(name: str) -> int:
+        value = row[name]
+        if type(value) is not int or value < 0:
+            raise TypeError
+        return value
+
+    def whole_or_none(name: str) -> int | None:
+        return None if row[name] is None else whole(name)
+
+    try:
+        plan = Plan(whole("every"), whole("remind"), whole("warn"), whole("grace"))
+        return Switch(
+            stage=Stage(str(row["stage"])),
+            plan=plan,
+            entered=whole("entered"),
+            due=whole_or_none("due"),
+            trying={0: False, 1: True}[whole("trying")],
+            era=whole("era"),
+            renewals=whole("renewals"),
+            ladder=whole("ladder"),
+            pause=whole_or_none("pause"),
+        )
+    except (KeyError, TypeError, ValueError, Malformed) as error:
+        raise Damaged("A switch does not read; it stands still until an operator restores it.") from error
+
+
+def _move(switch: Switch, event: Move, now: int, *, reachable: bool) -> tuple[Switch, Said]:
+    stage = MOVES[switch.stage].get(type(event))
+    if stage is None:
+        raise _impossible(switch, event)
+    length = None
+    match event:
+        case Elapsed():
+            if switch.trying:
+                raise NotDue("This stage's letter has neither landed nor been tried for long enough.")
+            _require_due(switch, now)
+        case CheckIn() if stage is Stage.PAUSED:
+            return switch, ()
+        case Pause():
+            length = event.length
+            if not 0 < length <= LONGEST_PAUSE:
+                raise Refused(
+                    f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
+                    code="pause-too-long",
+                )
+    after = _enter(switch, stage, now, reachable=reachable, pause=length)
+    said: list[Notice | Withdraw] = [*_withdrawn(switch, after)]
+    if switch.stage in LATE and isinstance(event, CheckIn | Pause):  # both are signed over a fresh nonce
+        said.append(_notice(switch, LetterKind.ALL_CLEAR, Audience.REACHED))
+    if switch.stage is Stage.PAUSED and isinstance(event, Elapsed):
+        said.append(_notice(after, LetterKind.PAUSE_ENDED, Audience.HER))
+    return after, (*said, *_said_on_entry(after))
+
+
+def _renew(switch: Switch, era: int, now: int, *, reachable: bool) -> tuple[Switch, Said]:
+    if era == switch.era or (switch.stage is not Stage.ARMED and switch.stage not in LATE):
+        return switch, ()  # taking note of the same gap twice must not begin anything twice
+    noted = replace(switch, era=era)
+    if switch.stage not in LATE or switch.renewals == MOST_RENEWALS:
+        return noted, ()
+    fresh = replace(_enter(noted, switch.stage, now, reachable=reachable), renewals=switch.renewals + 1)
+    return fresh, (*_withdrawn(switch, fresh), *_said_on_entry(fresh))
+
+
+def _replan(switch: Switch, plan: Plan, now: int) -> Switch:
+    if switch.stage not in (Stage.NEW, Stage.ARMED, Stage.PAUSED):
+        raise _impossible(switch, Replanned(plan))
+    if switch.stage is not Stage.ARMED or switch.due is None:
+        return replace(switch, plan=plan)
+    # A statement that shortens carries no nonce and proves no life: so it may bring the end of `armed` forward, but
+    # only to a whole `every` from now; and one that lengthens never takes time away that was already given.
+    if plan.every >= switch.plan.every:
+        due = max(switch.due, switch.entered + plan.every)
+    else:
+        due = min(switch.due, now + plan.every)
+    return replace(switch, plan=plan, due=due)
+
+
+def _lasts(stage: Stage, plan: Plan, pause: int | None) -> int | None:
+    return {
+        Stage.ARMED: plan.every,
+        Stage.REMINDED: plan.remind,
+        Stage.WARNED: plan.warn,
+        Stage.GRACE: plan.grace,
+        Stage.PAUSED: pause,
+    }.get(stage)
+
+
+def _enter(switch: Switch, stage: Stage, now: int, *, reachable: bool, pause: int | None = None) -> Switch:
+    """`stage`, begun at `now`: dwelt in from here, never from anything that happened before."""
+    lasts = _lasts(stage, switch.plan, pause)
+    return replace(
+        switch,
+        stage=stage,
+        entered=now,
+        due=None if lasts is None else now + lasts,
+        trying=reachable and stage in LATE,
+        renewals=0,
+        ladder=switch.ladder + (stage is Stage.REMINDED and switch.stage is not Stage.REMINDED),
+        pause=pause,
+    )
+
+
+def _runs(switch: Switch, now: int) -> Switch:
+    """The wait for the letter is over, one way or the other: from here the stage dwells its full length."""
+    return replace(switch, trying=False, due=now + (dwell(switch) or 0))
+
+
+def _require_due(switch: Switch, now: int) -> None:
+    if switch.due is None or now < switch.due:
+        raise NotDue(f"The time of stage {switch.stage} is not over.")
+
+
+def _notice(switch: Switch, kind: LetterKind, audience: Audience) -> Notice:
+    return Notice(kind, audience, switch.ladder, switch.letter)
+
+
+def _said_on_entry(switch: Switch) -> tuple[Notice, ...]:
+    return tuple(_notice(switch, kind, audience) for kind, audience in _SAID_ON_ENTRY.get(switch.stage, ()))
+
+
+def _withdrawn(before: Switch, after: Switch) -> tuple[Withdraw, ...]:
+    if after.stage is Stage.ARMED and before.stage not in LATE:
+        return ()  # the everyday check-in has nothing to call back
+    kinds = _SUPERSEDED.get(after.stage)
+    return () if kinds is None else (Withdraw(kinds),)
+
+
+def _impossible(switch: Switch, event: Event) -> Refused:
+    why = {
+        Stage.NEW: "this dossier is not armed yet; run `afterword arm` first",
+        Stage.ARMED: "this dossier is armed and waits for the next check-in",
+        Stage.REMINDED: "a check-in is overdue; run `afterword checkin` first",
+        Stage.WARNED: "a check-in is overdue and colleagues were told; run `afterword checkin` first",
+        Stage.GRACE: "the last days before the release are running; run `afterword checkin` first",
+        Stage.PAUSED: "this dossier is paused; run `afterword resume` first",
+        Stage.RELEASED: "this dossier has been released to the collaborators, and nothing takes that back",
+        Stage.DESTROYED: "this dossier has been destroyed, and nothing brings it back",
+    }[switch.stage]
+    return Refused(f"{type(event).__name__} is not possible now: {why}.", code="not-possible-now")
