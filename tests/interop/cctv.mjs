@@ -1,5 +1,5 @@
 // Prints the C2SP age test kit (npm cctv-age) as JSON: {name: base64 of the vector file}.
-// The default export of a namespace may hold non-vectors one day, so only byte arrays are taken.
+// Only byte arrays are taken: a module may export other things one day.
 import * as kit from "cctv-age";
 
 const vectors = {};
