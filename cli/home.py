@@ -1,0 +1,443 @@
+"""What one person's computer remembers between commands: AFTERWORD_HOME.
+
+Rule of this room: nothing secret rests here in clear. The keyring is an age file, titles are sealed to their
+owner; whoever takes this folder learns who wrote to whom, and can open nothing that was sent.
+"""
+
+import fcntl
+import os
+import sqlite3
+import stat
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from vault import age, identity
+from vault.errors import BadUsage, Conflict, Damaged, NotFound, Refused, Untrusted
+from vault.identity import ContactCard, Keyring
+from vault.statements import Role
+
+KEYRING: Final = "keyring.age"
+STATE: Final = "state.db"
+_SHORTEST_ID: Final = 4
+
+# Numbered by user_version; never edited once released, only added to.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE cards (
+        hash BLOB NOT NULL, role TEXT NOT NULL, verify TEXT NOT NULL, label TEXT NOT NULL, folded TEXT NOT NULL,
+        envelope BLOB NOT NULL, compared INTEGER, PRIMARY KEY (hash, role)
+    );
+    CREATE TABLE dossiers (
+        id TEXT PRIMARY KEY, role TEXT NOT NULL, title BLOB, epoch INTEGER NOT NULL, roster TEXT NOT NULL,
+        head TEXT, bundles INTEGER NOT NULL
+    );
+    CREATE TABLE rosters (
+        dossier TEXT NOT NULL, epoch INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (dossier, epoch)
+    );
+    CREATE TABLE pending (dossier TEXT NOT NULL, kind TEXT NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (dossier, kind));
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCard:
+    """Somebody's card, pinned. `role` is theirs towards us; `compared` is when its words were heard (ms UTC)."""
+
+    card: ContactCard
+    label: str
+    role: Role
+    compared: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDossier:
+    """A dossier as this computer last saw it. Hashes in hex; `title_sealed` is sealed to our own identity."""
+
+    id: str
+    role: Role
+    title_sealed: bytes | None = field(repr=False)
+    epoch: int
+    roster_hash: str
+    head_hash: str | None
+    bundles: int
+
+
+def default_path() -> Path:
+    """AFTERWORD_HOME, else where this platform keeps a program's data."""
+    if named := os.environ.get("AFTERWORD_HOME"):
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_data_path("afterword")
+
+
+class Home:
+    """One person on one server."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self.db = db
+        self.url = self._text("url")
+        self.server = identity.read_card(self._fact("server"))
+        self.card = identity.read_card(self._fact("card"))
+
+    @classmethod
+    def open(cls, path: Path | None = None, *, unfinished: bool = False) -> Self:
+        """Refused with code `no-home` when nobody joined here; `unfinished` takes one that is still joining."""
+        path = path or default_path()
+        if not (path / KEYRING).exists() or not (path / STATE).exists():
+            raise Refused(
+                f"Nobody has joined from this computer yet ({path} is empty); run: afterword join INVITE-URL",
+                code="no-home",
+            )
+        home = cls(path, _connect(path / STATE))
+        if not unfinished and not home.joined:
+            home.close()
+            raise Refused(
+                "Joining was interrupted; run the same `afterword join INVITE-URL` again.", code="no-home"
+            )
+        return home
+
+    @classmethod
+    def create(
+        cls, path: Path | None = None, *, url: str, server: ContactCard, card: ContactCard, keyring: bytes
+    ) -> Self:
+        """A home that has not joined yet. The keyring is written last: without it there is no home."""
+        path = path or default_path()
+        if (path / KEYRING).exists():
+            raise Refused(f"There is a home in {path} already.", code="home-exists")
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        for name in (STATE, f"{STATE}-wal", f"{STATE}-shm"):
+            (path / name).unlink(missing_ok=True)
+        db = _connect(path / STATE)
+        with _transaction(db):
+            for name, value in (("url", url.encode()), ("server", server.envelope), ("card", card.envelope)):
+                db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+        write_private(path / KEYRING, keyring)
+        return cls(path, db)
+
+    def close(self) -> None:
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Home {self.path}>"
+
+    def unlock(self, passphrase: str) -> Keyring:
+        """WrongPassphrase, or Damaged if this keyring is not the one that our card names."""
+        keyring = identity.read_keyring((self.path / KEYRING).read_bytes(), passphrase)
+        if keyring.sign.verify_key != self.card.verify_key:
+            raise Damaged(
+                "The keyring and the card in this home belong to different people; restore it from the paper words."
+            )
+        return keyring
+
+    def lock_with(self, keyring: Keyring, passphrase: str, random: identity.Random) -> None:
+        """Seal the keyring under another passphrase; at every moment the old or the new file is whole."""
+        write_private(self.path / KEYRING, identity.write_keyring(keyring, passphrase, random))
+
+    # Facts: one value each.
+
+    def fact(self, name: str) -> bytes | None:
+        row = self.db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def remember(self, name: str, value: bytes) -> None:
+        self.db.execute(
+            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+    @property
+    def joined(self) -> int | None:
+        """When the server took our card (ms UTC)."""
+        return self._number("joined")
+
+    def finish_joining(self, now: int) -> None:
+        self.remember("joined", b"%d" % now)
+
+    def move_to(self, url: str, server: ContactCard) -> None:
+        """Only before anything was joined: another server for the same keys."""
+        if self.joined is not None:
+            raise Refused("This home has joined a server already.", code="home-exists")
+        with self.transaction():
+            self.remember("url", url.encode())
+            self.remember("server", server.envelope)
+        self.url, self.server = url, server
+
+    def next_seq(self) -> int:
+        """The number for the next statement; never given twice, not even after a crash."""
+        with self.transaction():
+            number = (self._number("seq") or 0) + 1
+            self.remember("seq", b"%d" % number)
+        return number
+
+    def seen_seq(self, seen: int) -> None:
+        """The server knows numbers up to `seen`; ours go on above it."""
+        with self.transaction():
+            self.remember("seq", b"%d" % max(seen, self._number("seq") or 0))
+
+    def remember_acknowledgement(self, envelope: bytes) -> None:
+        self.remember("acknowledgement", envelope)
+
+    def last_acknowledgement(self) -> bytes | None:
+        return self.fact("acknowledgement")
+
+    # Cards.
+
+    def cards(self) -> list[KnownCard]:
+        rows = self.db.execute("SELECT envelope, label, role, compared FROM cards ORDER BY folded, role")
+        return [KnownCard(identity.read_card(bytes(card)), *rest) for card, *rest in rows.fetchall()]
+
+    def pin(self, card: ContactCard, label: str, role: Role, compared: int | None = None) -> None:
+        """Remember a card. Untrusted with code `card-changed` if its person or label is known with another."""
+        with self.transaction():
+            known = self.db.execute(
+                "SELECT label FROM cards WHERE hash <> ? AND (verify = ? OR folded = ?)",
+                (card.hash, card.card.verify, _folded(label)),
+            ).fetchone()
+            if known is not None:
+                raise Untrusted(
+                    f"The server shows another card for {known[0]} than the one known here. Ask {known[0]} by "
+                    "voice whether there is a new one; until then nothing is sent to it.",
+                    code="card-changed",
+                )
+            self.db.execute(
+                "INSERT INTO cards VALUES (:hash, :role, :verify, :label, :folded, :envelope, :compared)"
+                " ON CONFLICT (hash, role) DO UPDATE SET compared = coalesce(excluded.compared, compared)",
+                {
+                    "hash": card.hash,
+                    "role": role,
+                    "verify": card.card.verify,
+                    "label": label,
+                    "folded": _folded(label),
+                    "envelope": card.envelope,
+                    "compared": compared,
+                },
+            )
+
+    def mark_compared(self, hash: bytes, now: int) -> None:
+        if not self.db.execute("UPDATE cards SET compared = ? WHERE hash = ?", (now, hash)).rowcount:
+            raise NotFound("No such card is known here.")
+
+    def card_named(self, name: str) -> KnownCard:
+        """By label, as typed; NotFound with code `no-such-card` says whose cards there are."""
+        cards = self.cards()
+        for known in cards:
+            if _folded(known.label) == _folded(name):
+                return known
+        listed = ", ".join(sorted({known.label for known in cards})) or "nobody's yet"
+        raise NotFound(f"There is no card of {name!r} here; known cards: {listed}.", code="no-such-card")
+
+    # Dossiers and their rosters.
+
+    def dossiers(self) -> list[KnownDossier]:
+        rows = self.db.execute(
+            "SELECT id, role, title, epoch, roster, head, bundles FROM dossiers ORDER BY rowid"
+        )
+        return [KnownDossier(*row) for row in rows.fetchall()]
+
+    def remember_dossier(
+        self,
+        id: str,
+        role: Role,
+        *,
+        epoch: int,
+        roster_hash: str,
+        title_sealed: bytes | None = None,
+        head_hash: str | None = None,
+        bundles: int = 0,
+    ) -> None:
+        """What was just seen of it. A title that is not given stays as it was."""
+        self.db.execute(
+            "INSERT INTO dossiers VALUES (:id, :role, :title, :epoch, :roster, :head, :bundles)"
+            " ON CONFLICT (id) DO UPDATE SET role = :role, title = coalesce(:title, title), epoch = :epoch,"
+            " roster = :roster, head = :head, bundles = :bundles",
+            {
+                "id": id,
+                "role": role,
+                "title": title_sealed,
+                "epoch": epoch,
+                "roster": roster_hash,
+                "head": head_hash,
+                "bundles": bundles,
+            },
+        )
+
+    def title(self, dossier: KnownDossier, keyring: Keyring) -> str | None:
+        """Its title, opened; None where this computer has not learned it yet."""
+        if dossier.title_sealed is None:
+            return None
+        return age.open_sealed(dossier.title_sealed, keyring.seal).decode("utf-8", "replace")
+
+    def dossier_named(self, title: str, keyring: Keyring) -> KnownDossier:
+        """By title, or by the beginning of its id. Refused with code `no-such-dossier` lists what there is."""
+        titles = {known: self.title(known, keyring) for known in self.dossiers()}
+        wanted = _folded(title)
+        found = [known for known, own in titles.items() if own is not None and _folded(own) == wanted]
+        if not found and len(wanted) >= _SHORTEST_ID:
+            found = [known for known in titles if known.id.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(known.id[:8] for known in found)
+            raise BadUsage(f"Several dossiers are called that; name one by its id: {ids}.", code="ambiguous")
+        listed = ", ".join(own or known.id[:8] for known, own in titles.items()) or "none yet"
+        raise NotFound(
+            f"There is no dossier {title!r} here; known dossiers: {listed}.", code="no-such-dossier"
+        )
+
+    def rosters(self, dossier: str) -> list[bytes]:
+        """Envelopes that were verified when they were stored, epoch by epoch."""
+        rows = self.db.execute("SELECT envelope FROM rosters WHERE dossier = ? ORDER BY epoch", (dossier,))
+        return [bytes(row[0]) for row in rows.fetchall()]
+
+    def remember_roster(self, dossier: str, epoch: int, envelope: bytes) -> None:
+        """Untrusted with code `roster-forked` if another roster was seen for this epoch."""
+        with self.transaction():
+            self.db.execute("INSERT OR IGNORE INTO rosters VALUES (?, ?, ?)", (dossier, epoch, envelope))
+            (kept,) = self.db.execute(
+                "SELECT envelope FROM rosters WHERE dossier = ? AND epoch = ?", (dossier, epoch)
+            ).fetchone()
+            if bytes(kept) != envelope:
+                raise Untrusted(
+                    f"The server shows another roster for epoch {epoch} of dossier {dossier[:8]} than before; "
+                    "do nothing with this dossier until you have spoken with the others.",
+                    code="roster-forked",
+                )
+
+    # Saved before it is sent.
+
+    def save_pending(self, dossier: str, kind: str, blob: bytes) -> None:
+        self.db.execute(
+            "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT (dossier, kind) DO UPDATE SET blob = excluded.blob",
+            (dossier, kind, blob),
+        )
+
+    def pending(self, dossier: str, kind: str) -> bytes | None:
+        row = self.db.execute(
+            "SELECT blob FROM pending WHERE dossier = ? AND kind = ?", (dossier, kind)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def drop_pending(self, dossier: str, kind: str) -> None:
+        self.db.execute("DELETE FROM pending WHERE dossier = ? AND kind = ?", (dossier, kind))
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One or none of what is written inside; may stand within another."""
+        return _transaction(self.db)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Held by one process at a time, Conflict with code `busy`; a crash lets go of it."""
+        return lock(self.path, name)
+
+    def _fact(self, name: str) -> bytes:
+        if (value := self.fact(name)) is None:
+            raise Damaged(f"{self.path / STATE} lacks its {name}; restore this home from the paper words.")
+        return value
+
+    def _text(self, name: str) -> str:
+        return self._fact(name).decode("utf-8", "replace")
+
+    def _number(self, name: str) -> int | None:
+        value = self.fact(name)
+        return None if value is None else int(value)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A whole file, for its owner only, durable before it takes its name."""
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def lock(path: Path, name: str) -> Iterator[None]:
+    """An flock on a file of its own, which the kernel lets go of when its process ends, however it ends."""
+    descriptor = os.open(path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"Another `afterword {name}` is at work in this home; wait until it has finished.",
+                code="busy",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def exposed(path: Path) -> list[Path]:
+    """What in this home other users of the computer could read."""
+    return [each for each in (path, *sorted(path.iterdir())) if stat.S_IMODE(each.lstat().st_mode) & 0o077]
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    if db.in_transaction:  # part of the one around it
+        yield
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # The file is made before SQLite would make it with whatever the umask leaves; -wal and -shm follow its mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, timeout=10, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
+        with _transaction(db):
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > len(MIGRATIONS):
+                raise Refused(
+                    "This home was last used by a newer Afterword; update the program.", code="newer-home"
+                )
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
+                for command in filter(str.strip, script.split(";")):
+                    db.execute(command)
+                db.execute(f"PRAGMA user_version = {number}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip().casefold()

@@ -1,0 +1,252 @@
+"""Talking with the person at the terminal.
+
+Rule of this room: nobody else prints or asks. Results go to stdout, talk to stderr; whatever is printed is
+made harmless first, because names and sentences in it may come from strangers.
+"""
+
+import getpass
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeVar
+
+import click
+
+from vault.errors import BadUsage, Refused
+
+if TYPE_CHECKING:
+    import msgspec
+
+T = TypeVar("T", bound="msgspec.Struct | Mapping[str, object]")
+
+SHORTEST_PASSPHRASE: Final = 8
+COMFORTABLE_PASSPHRASE: Final = 14
+_TRIES: Final = 3
+
+# Everything that could move a cursor, colour a line, or turn the direction in which a name reads.
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer as JSON, for scripts.")
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read the passphrase from the first line of this file.",
+)
+
+
+def clean(text: str) -> str:
+    """The same text with control and direction characters spelled out instead of obeyed."""
+    return _UNPRINTABLE.sub(lambda found: _spelled(ord(found[0])), text)
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """A stranger's sentence, so that it cannot pass for lines of ours."""
+    return clean(" ".join(text.split()))[:longest]
+
+
+def result(text: str) -> None:
+    """What the command was asked for."""
+    _print(text, sys.stdout)
+
+
+def say(text: str = "") -> None:
+    _print(text, sys.stderr)
+
+
+def warn(text: str) -> None:
+    _print(f"Warning: {text}", sys.stderr)
+
+
+def answer(value: T, as_json: bool, render: Callable[[T], str | None]) -> None:
+    """The command's answer: one line of JSON, or what `render` makes of it for people."""
+    if as_json:
+        import msgspec
+
+        _print(msgspec.json.encode(value).decode(), sys.stdout)
+    elif (text := render(value)) is not None:
+        result(text)
+
+
+def interactive() -> bool:
+    """Whether a person sits there, rather than a script that holds the conversation."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(prompt: str) -> str:
+    """One line, without the spaces around it."""
+    return _ask(prompt, _read_line).strip()
+
+
+def ask_secret(prompt: str) -> str:
+    """One line, exactly as typed, not shown while it is typed."""
+    return _ask(prompt, _read_unseen if interactive() else _read_line)
+
+
+def confirm(prompt: str) -> bool:
+    return ask(f"{prompt} [y/N]").casefold() in {"y", "yes", "s", "si", "sí"}
+
+
+def passphrase(file: Path | None = None, confirm: bool = False, prompt: str = "Passphrase") -> str:
+    """From `file`, else AFTERWORD_PASSPHRASE_FILE, else asked for; a new one (`confirm`) is asked for twice."""
+    if file is None and (named := os.environ.get("AFTERWORD_PASSPHRASE_FILE")):
+        file = Path(named)
+    if file is not None:
+        found = _first_line(file)
+        if confirm:
+            _check_passphrase(found)
+        return found
+    if not confirm:
+        return ask_secret(prompt)
+    for _ in range(_TRIES):
+        chosen = ask_secret(prompt)
+        _check_passphrase(chosen)
+        if ask_secret(f"{prompt}, once more") == chosen:
+            return chosen
+        say("The two differ; once more from the beginning.")
+    raise BadUsage(
+        "The passphrase was not typed twice alike; run the command again.", code="passphrases-differ"
+    )
+
+
+class Progress(Protocol):
+    """What a long piece of work tells about itself."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes more are done."""
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Progress]:
+    """Bytes, rate and time left while a terminal watches; otherwise a line for every tenth. `total` in bytes."""
+    if not sys.stderr.isatty():
+        yield _Lines(title, total)
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as shown:
+        yield _Bar(shown, shown.add_task(clean(title), total=total))
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `812 B`, `2.1 GB`."""
+    if count < 1000:
+        return f"{count} B"
+    amount = count / 1000
+    for unit in ("kB", "MB", "GB"):
+        if amount < 999.95:
+            return f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def number(count: int) -> str:
+    """A count with thin gaps: `1 274`."""
+    return f"{count:,}".replace(",", " ")
+
+
+def local(ms: int) -> str:
+    """An instant in this computer's zone and in UTC: `2026-11-24 14:03 CET (13:03 UTC)`."""
+    utc = datetime.fromtimestamp(ms / 1000, UTC)
+    here = utc.astimezone()
+    if here.utcoffset() == utc.utcoffset():
+        return f"{utc:%Y-%m-%d %H:%M} UTC"
+    far = f"{utc:%H:%M}" if here.date() == utc.date() else f"{utc:%Y-%m-%d %H:%M}"
+    return f"{here:%Y-%m-%d %H:%M %Z} ({far} UTC)"
+
+
+class _Bar:
+    def __init__(self, shown: object, task: object) -> None:
+        self._shown, self._task = shown, task
+
+    def advance(self, count: int) -> None:
+        self._shown.advance(self._task, count)  # type: ignore[attr-defined]  # rich's types would import rich
+
+
+class _Lines:
+    def __init__(self, title: str, total: int | None) -> None:
+        self._title, self._total, self._done, self._tenths = title, total, 0, 0
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        tenths = self._done * 10 // self._total if self._total else 0
+        if tenths > self._tenths:
+            self._tenths = tenths
+            say(f"{self._title}: {size(self._done)} of {size(self._total or 0)} ({tenths * 10} %)")
+
+
+def _print(text: str, stream: TextIO) -> None:
+    stream.write(clean(text) + "\n")
+    stream.flush()
+
+
+def _ask(prompt: str, read: Callable[[str], str]) -> str:
+    # What was said before must stand above the question, even when both streams go to one file.
+    sys.stdout.flush()
+    return read(f"{clean(prompt)}: ")
+
+
+def _read_line(prompt: str) -> str:
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not interactive():
+        sys.stderr.write("\n")
+    if not line:
+        raise BadUsage(
+            "The command asked something and nobody answered; run it at a terminal, or give the answers "
+            "line by line on standard input.",
+            code="no-answer",
+        )
+    return line.rstrip("\r\n")
+
+
+def _read_unseen(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError:
+        raise BadUsage("Nothing was typed; run the command again.", code="no-answer") from None
+
+
+def _first_line(file: Path) -> str:
+    try:
+        if file.stat().st_mode & 0o077:
+            warn(f"{file} can be read by other users of this computer; run: chmod 600 {file}")
+        found = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else "not UTF-8"
+        raise BadUsage(
+            f"The passphrase file {file} cannot be read ({why}).", code="bad-passphrase-file"
+        ) from None
+    if not found:
+        raise BadUsage(f"The first line of {file} is empty.", code="bad-passphrase-file")
+    return found
+
+
+def _check_passphrase(chosen: str) -> None:
+    if len(chosen) < SHORTEST_PASSPHRASE:
+        raise Refused(
+            f"A passphrase needs at least {SHORTEST_PASSPHRASE} characters; five or six random words are good.",
+            code="passphrase-too-short",
+        )
+    if len(chosen) < COMFORTABLE_PASSPHRASE:
+        warn(
+            "this passphrase is short; whoever takes the computer can try many. Five random words are better."
+        )
+
+
+def _spelled(code: int) -> str:
+    return f"\\u{code:04x}"  # the spelling that JSON knows too
