@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hmac
 import json
 import os
 import pickle
@@ -131,6 +132,14 @@ def test_a_seed_is_drawn_from_the_randomness_it_is_given():
 
 
 # Keyring
+
+
+def test_keys_are_derived_as_rfc_5869_says():
+    def derive(secret: bytes, info: bytes) -> bytes:
+        return hmac.digest(hmac.digest(bytes(32), secret, "sha256"), info + b"\x01", "sha256")
+
+    assert ANA.sign.reveal() == derive(seed_of(ROOT), b"afterword/identity/sign")
+    assert ANA.dedup_key(b"d" * 16)._key == derive(ANA.seal.reveal(), b"afterword/dedup" + b"d" * 16)
 
 
 def test_every_key_of_a_person_is_another():
