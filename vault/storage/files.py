@@ -1,0 +1,274 @@
+"""Objects as files.
+
+Rule of this room: bytes are on disk before their name is, a name before it is acknowledged; a lock is held by an
+open file and so dies with its process.
+
+    DIR/DOSSIER/ab/NAME         stored
+    DIR/DOSSIER/partial/NAME    an upload that was interrupted, or is going on
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vault.errors import Damaged, NoSpace, Untrusted, WrongOffset
+from vault.storage.objects import (
+    BLOCK,
+    Partial,
+    Received,
+    Room,
+    Stored,
+    busy,
+    check_range,
+    dossier_of,
+    full,
+    gathered,
+    gone,
+    mismatch,
+    missing,
+    parts_of,
+)
+
+
+class FileObjects:
+    """Objects as files under `root`, which only we may enter. Processes and threads may share it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        with _translated():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _settle(self._root.parent)
+
+    def __repr__(self) -> str:
+        return "<FileObjects>"
+
+    def receive(self, key: str, offset: int, body: Iterable[bytes], size: int) -> Received:
+        stored, partial = self._paths(key)
+        # Checked before the lock too, so that a client that repeats itself does not disturb another's upload.
+        if self.has(key):
+            return Stored()
+        with _translated():
+            _make_folder(partial.parent, self._root)
+            upload = _open_locked(partial)
+        try:
+            if self.has(key):
+                _discard(partial)
+                return Stored()
+            return self._continue(upload, (stored, partial), offset, body, size)
+        finally:
+            with _translated():
+                if os.fstat(upload).st_size == 0:
+                    partial.unlink(missing_ok=True)
+                # Closing gives the lock back.
+                os.close(upload)
+
+    def held(self, key: str) -> int:
+        with _translated():
+            try:
+                return self._paths(key)[1].stat().st_size
+            except FileNotFoundError:
+                return 0
+
+    def has(self, key: str) -> bool:
+        stored, _ = self._paths(key)
+        with _translated():
+            try:
+                stored.stat()
+            except FileNotFoundError:
+                return False
+            return True
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        check_range(start, stop)
+        blocks = _blocks(self._paths(key)[0], start, stop)
+        # The first step opens the file, so that a missing one is known before an answer has begun.
+        next(blocks)
+        return blocks
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            for path in self._paths(key):
+                path.unlink(missing_ok=True)
+
+    def delete_dossier(self, dossier: str) -> None:
+        folder = self._folder(dossier)
+        # Renamed first: uploads that are still going on cannot put anything into what is being removed.
+        going = folder.with_name(f"{dossier}.deleted")
+        with _translated():
+            if going.exists():
+                shutil.rmtree(going)
+            with suppress(FileNotFoundError):
+                folder.rename(going)
+                shutil.rmtree(going)
+
+    def names(self, dossier: str) -> Iterator[str]:
+        folder = self._folder(dossier)
+        for shard in _listed(folder):
+            if len(shard) == 2:
+                yield from _listed(folder / shard)
+
+    def unfinished(self, dossier: str) -> Iterator[str]:
+        yield from _listed(self._folder(dossier) / "partial")
+
+    def free(self) -> int:
+        with _translated():
+            state = os.statvfs(self._root)
+        return state.f_bavail * state.f_frsize
+
+    def _continue(
+        self, upload: int, paths: tuple[Path, Path], offset: int, body: Iterable[bytes], size: int
+    ) -> Received:
+        stored, partial = paths
+        digest = hashlib.sha256()
+        with _translated():
+            held = os.fstat(upload).st_size
+            _digest_into(digest, upload, held)
+            if held == size:
+                # All of it arrived, but its connection or this server died before it was put into place.
+                if digest.hexdigest() == stored.name:
+                    return _put_into_place(upload, paths, self._root)
+                held = 0
+            if held > size or held == 0:
+                os.ftruncate(upload, held := 0)
+                os.lseek(upload, 0, os.SEEK_SET)
+                digest = hashlib.sha256()
+        if offset != held:
+            raise WrongOffset(held)
+        try:
+            for block in gathered(body, room := Room(size - held)):
+                digest.update(block)
+                with _translated():
+                    _write_all(upload, block)
+            if room.left > 0:
+                return Partial(size - room.left)
+            if digest.hexdigest() != stored.name:
+                raise mismatch(stored.name)
+            with _translated():
+                return _put_into_place(upload, paths, self._root)
+        except (NoSpace, Untrusted):
+            # A full disk needs the room more than this upload does; wrong bytes can never become right ones.
+            _discard(partial)
+            raise
+
+    def _folder(self, dossier: str) -> Path:
+        return self._root / dossier_of(dossier)
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        dossier, name = parts_of(key)
+        folder = self._root / dossier
+        return folder / name[:2] / name, folder / "partial" / name
+
+
+def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
+    with _translated():
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise missing() from None
+    with file:
+        yield b""
+        left = None if stop is None else max(0, stop - start)
+        with _translated():
+            file.seek(start)
+        while left is None or left > 0:
+            with _translated():
+                block = file.read(BLOCK if left is None else min(BLOCK, left))
+            if not block:
+                return
+            left = None if left is None else left - len(block)
+            yield block
+
+
+def _open_locked(partial: Path) -> int:
+    """The upload's file, open and ours alone until it is closed."""
+    while True:
+        upload = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(upload, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy() from None
+            # Between opening and locking, its last owner may have moved the file into place or thrown it away.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(upload), partial.lstat()):
+                    return upload
+        except BaseException:
+            os.close(upload)
+            raise
+        os.close(upload)
+
+
+def _put_into_place(upload: int, paths: tuple[Path, Path], root: Path) -> Stored:
+    stored, partial = paths
+    os.fsync(upload)
+    _make_folder(stored.parent, root)
+    try:
+        partial.rename(stored)
+    except FileNotFoundError:
+        raise gone() from None
+    _settle(stored.parent)
+    return Stored()
+
+
+def _digest_into(digest: "hashlib._Hash", upload: int, held: int) -> None:
+    """Hash what an earlier connection brought, and leave the file at its end."""
+    read = 0
+    while read < held:
+        block = os.read(upload, min(BLOCK, held - read))
+        if not block:
+            raise OSError(errno.EIO, "a file ended before its length")
+        digest.update(block)
+        read += len(block)
+
+
+def _write_all(upload: int, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(upload, view) :]
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """`folder` and what is missing above it, each entry on disk before anything is put inside."""
+    if folder == root or folder.is_dir():
+        return
+    _make_folder(folder.parent, root)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _settle(folder.parent)
+
+
+def _settle(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(partial: Path) -> None:
+    with _translated():
+        partial.unlink(missing_ok=True)
+
+
+def _listed(folder: Path) -> list[str]:
+    with _translated():
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise full() from wrong
+        raise Damaged(
+            f"The object store does not work ({wrong.strerror}); see its disk and its owner."
+        ) from wrong
