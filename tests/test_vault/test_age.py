@@ -38,6 +38,7 @@ from vault.errors import Malformed, Refused, Untrusted, WrongPassphrase
 ROOT = Path(__file__).parents[2]
 INTEROP = ROOT / "tests" / "interop"
 VECTORS = sorted((ROOT / "docs" / "spec" / "vectors" / "age").glob("*.txt"))
+unhurried = settings(deadline=None)  # a busy machine is no fault of the code
 QUICK = 4  # a work factor for tests; the real one takes a second each time
 
 SIZES = (0, 1, 1000, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE, 200_000, 1_046_677)
@@ -162,6 +163,7 @@ def test_a_full_object_is_one_mebibyte_to_the_byte() -> None:
     assert seal(b"", an_identity().recipient, os.urandom).index(b"\n--- ") + 49 == HEADER_SIZE
 
 
+@unhurried
 @given(st.binary(max_size=300), st.binary(min_size=32, max_size=32))
 def test_whatever_was_sealed_to_a_seed_opens_with_that_seed(plaintext: bytes, seed: bytes) -> None:
     identity = Identity(seed)
@@ -170,13 +172,14 @@ def test_whatever_was_sealed_to_a_seed_opens_with_that_seed(plaintext: bytes, se
     assert Recipient.read(str(identity.recipient)) == identity.recipient
 
 
+@unhurried
 @given(st.binary(max_size=300), st.text(st.characters(exclude_categories=["Cs"])))
 def test_whatever_was_locked_with_a_passphrase_opens_with_it(plaintext: bytes, passphrase: str) -> None:
     sealed = seal_with_passphrase(plaintext, passphrase, os.urandom, work_factor=1)
     assert open_with_passphrase(sealed, passphrase) == plaintext
 
 
-@settings(max_examples=400)
+@settings(unhurried, max_examples=400)
 @given(st.data())
 def test_no_flipped_bit_anywhere_goes_unnoticed(data: st.DataObject) -> None:
     sealed = bytearray(seal(b"hold the front page", an_identity().recipient, os.urandom))
@@ -186,6 +189,7 @@ def test_no_flipped_bit_anywhere_goes_unnoticed(data: st.DataObject) -> None:
         open_sealed(sealed, an_identity())
 
 
+@unhurried
 @given(st.integers(0, 1800))
 def test_no_cut_goes_unnoticed(at: int) -> None:
     sealed = seal(b"hold the front page", an_identity().recipient, os.urandom)
@@ -193,6 +197,7 @@ def test_no_cut_goes_unnoticed(at: int) -> None:
         open_sealed(sealed[: min(at, len(sealed) - 1)], an_identity())
 
 
+@unhurried
 @given(st.binary(max_size=2000))
 def test_arbitrary_bytes_are_malformed_and_nothing_else(noise: bytes) -> None:
     for reader in (lambda: open_sealed(noise, an_identity()), lambda: open_with_passphrase(noise, "x")):
@@ -200,6 +205,7 @@ def test_arbitrary_bytes_are_malformed_and_nothing_else(noise: bytes) -> None:
             reader()
 
 
+@unhurried
 @given(st.text(max_size=100))
 def test_arbitrary_text_is_no_key(text: str) -> None:
     for reader in (Recipient.read, Identity.read):

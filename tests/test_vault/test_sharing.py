@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyshamir
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vault import sharing
@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 INTEROP = ROOT / "tests" / "interop"
 VECTORS = sorted((ROOT / "docs" / "spec" / "vectors" / "share").glob("*.txt"))
 
+unhurried = settings(deadline=None)  # a busy machine is no fault of the code
 SECRET = hashlib.sha256(b"a secret of thirty-two bytes").digest()
 JOURNALIST = hashlib.sha256(b"journalist").digest()
 DOSSIER = hashlib.sha256(b"dossier").digest()[:16]
@@ -132,6 +133,7 @@ def test_every_vector_ends_as_it_says(path: Path) -> None:
 # --- splitting and combining -----------------------------------------------------------------------------
 
 
+@unhurried
 @given(secrets, st.data())
 def test_any_k_shares_in_any_order_give_the_secret(secret: bytes, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 12))
@@ -204,6 +206,7 @@ def test_shares_that_cannot_belong_together_are_not_combined() -> None:
             Share(index, value)
 
 
+@unhurried
 @given(st.integers(0, 4), st.integers(0, 31), st.integers(1, 255))
 def test_one_altered_byte_in_any_share_is_noticed(position: int, at: int, change: int) -> None:
     shares = list(split(SECRET, 3, 5, os.urandom))
@@ -233,6 +236,7 @@ def test_a_higher_degree_than_agreed_is_noticed_and_a_lower_one_is_not_a_fault()
     check_one_polynomial(split(SECRET, 2, 5, os.urandom), 3, SECRET)
 
 
+@unhurried
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_splitting_is_linear_so_that_custodians_can_add_a_share_of_a_change(
     first: bytes, change: bytes
@@ -259,6 +263,7 @@ def test_field_arithmetic_agrees_with_the_schoolbook_everywhere() -> None:
         assert schoolbook(scalar, sharing._inverse(scalar)) == 1
 
 
+@unhurried
 @given(st.binary(max_size=64))
 def test_xor_takes_off_what_it_put_on(data: bytes) -> None:
     pad = os.urandom(len(data))
@@ -321,6 +326,7 @@ def test_fields_of_another_length_have_no_commitment(
 # --- a share as bytes ------------------------------------------------------------------------------------
 
 
+@unhurried
 @given(
     st.binary(min_size=32, max_size=32),
     st.binary(min_size=16, max_size=16),
@@ -358,6 +364,7 @@ def test_a_title_has_at_most_200_bytes_as_it_is_written() -> None:
         write_share(a_dealt_share(title="\ud800"))
 
 
+@unhurried
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_no_share_and_raise_nothing_else(noise: bytes) -> None:
     for plaintext in (noise, noise.ljust(4096, b"\0"), b'{"journalist":"' + noise + b'"}'):
@@ -365,6 +372,7 @@ def test_arbitrary_bytes_are_no_share_and_raise_nothing_else(noise: bytes) -> No
             read_share(plaintext)
 
 
+@unhurried
 @given(st.integers(0, 4095), st.integers(0, 7))
 def test_a_flipped_bit_is_refused_or_makes_another_share_that_reads_back(at: int, bit: int) -> None:
     plaintext = bytearray(write_share(a_dealt_share()))
@@ -399,6 +407,7 @@ def test_no_usual_way_of_looking_at_a_share_shows_its_value_or_title() -> None:
 # --- pyshamir and npm shamir-secret-sharing --------------------------------------------------------------
 
 
+@unhurried
 @given(secrets, st.integers(2, 6), st.integers(0, 4))
 def test_pyshamir_and_we_combine_each_others_shares(secret: bytes, threshold: int, spare: int) -> None:
     shares = split(secret, threshold, threshold + spare, os.urandom)
