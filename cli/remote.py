@@ -1,37 +1,22 @@
 """Speaking with the server, over HTTP.
 
-Rule of this room: nobody else opens a connection. An answer counts only when its card, its hash or its
-signature says so; whatever breaks on the way is `Unreachable`, and the same call may be made again.
+Rule of this room: an answer counts only when its card, its hash or its signature says so.
 """
 
 import hashlib
 import os
-import ssl
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
 
-from cli.terminal import one_line
-from vault import envelope, identity, settings, statements, wire
+from cli.connection import BLOCK, PAUSES, Connection, Upload, read_body, unreachable
+from vault import envelope, identity, statements, wire
 from vault.clock import SystemClock
-from vault.errors import (
-    AfterwordError,
-    BadUsage,
-    Conflict,
-    Damaged,
-    Malformed,
-    NotFound,
-    OverQuota,
-    Refused,
-    StaleSequence,
-    Unauthenticated,
-    Unreachable,
-    Untrusted,
-)
+from vault.errors import Conflict, StaleSequence, Unauthenticated, Unreachable, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.statements import Statement
 
@@ -41,35 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 OBJECT_SIZE: Final = 1_048_576
-# Pauses before the second, third … attempt, in seconds.
-PAUSES: Final = (0.0, 0.5, 1.5, 4.0)
-_TIMEOUT: Final = urllib3.Timeout(connect=30, read=90)
 _LONGEST_ANSWER: Final = 64 * 1024 * 1024
-_BLOCK: Final = 64 * 1024
-# These do something new each time; a lost answer is for the person to look at, not for us to repeat.
-_ONCE: Final = {("POST", "/invites"), ("POST", "/addresses/confirm"), ("POST", "/sessions")}
-_BUSY: Final = {429, 502, 503, 504}
-
-_BY_CODE: Final[dict[str, type[AfterwordError]]] = {
-    "over-quota": OverQuota,
-    "untrusted": Untrusted,
-    "malformed": Malformed,
-    "damaged": Damaged,
-    "not-ready": Refused,
-    "not-released": Refused,
-    "released": Refused,
-    "wrong-code": Refused,
-    "invite-used": Refused,
-    "invite-expired": Refused,
-    "invite-unknown": Refused,
-}
-_BY_STATUS: Final[dict[int, type[AfterwordError]]] = {
-    400: Malformed,
-    401: Unauthenticated,
-    404: NotFound,
-    409: Conflict,
-    422: Malformed,
-}
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class Remote:
@@ -82,17 +40,15 @@ class Remote:
         proxy: str | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        settings.check_url(url)
-        self.url = url.rstrip("/")
+        self._connection = Connection(url, proxy or os.environ.get("AFTERWORD_PROXY"), pause)
+        self.url = self._connection.url
         self.server = server
         self.account_card: ContactCard | None = None
-        self._pause = pause
         self._keyring: Keyring | None = None
-        self._token: str | None = None
-        self._pool = _pool(self.url, proxy or os.environ.get("AFTERWORD_PROXY"))
+        self._signing_in = threading.Lock()
 
     def close(self) -> None:
-        self._pool.clear()
+        self._connection.close()
 
     def __enter__(self) -> "Remote":
         return self
@@ -124,37 +80,39 @@ class Remote:
             raise Untrusted("A server is signed in to only when its card is pinned.", code="server-changed")
         if self._keyring is None:
             self.info()
-        self._token = self._keyring = None  # a refusal in here is not answered by signing in once more
         for again in (True, False):
             login = statements.Login(
                 self.server.hash.hex(), keyring.sign.verify_key.hex, self.nonce(), SystemClock().wall()
             )
             request = wire.SessionRequest(statements.write(login, keyring.sign).decode())
+            # Past _exchange: a refusal in here is not answered by signing in once more.
             try:
-                grant = self.call("POST", "/sessions", request, wire.SessionGrant)
+                response = self._connection.exchange("POST", "/sessions", wire.write(request), _JSON)
             except (Conflict, Unreachable):
                 # The nonce was too old, or was spent by an answer that got lost.
                 if not again:
                     raise
             else:
                 break
+        grant = wire.read(read_body(response, _LONGEST_ANSWER), wire.SessionGrant)
         card = identity.read_card(grant.card.encode())
         if card.verify_key != keyring.sign.verify_key:
             raise Untrusted("The server answered with somebody else's account; nothing was done.")
-        self.account_card, self._token, self._keyring = card, grant.token, keyring
+        self.account_card, self._keyring = card, keyring
+        self._connection.token = grant.token
 
     def sign_out(self) -> None:
         """End the session on the server too. Losing this request only leaves it to time out."""
-        if self._token is not None:
-            _read(self._exchange("DELETE", "/sessions", b"", {}), _BLOCK)
-            self._token = self._keyring = None
+        if self._connection.token is not None:
+            read_body(self._exchange("DELETE", "/sessions", b"", {}), BLOCK)
+            self._connection.token = self._keyring = None
 
     def call(self, method: str, path: str, request: msgspec.Struct | None, answer: type[T]) -> T:
         """`path` below /api/v1. A problem becomes the error that its code names."""
         body = b"" if request is None else wire.write(request)
-        headers = {} if request is None else {"Content-Type": "application/json"}
+        headers = {} if request is None else _JSON
         response = self._exchange(method, path, body, headers)
-        return wire.read(_read(response, _LONGEST_ANSWER), answer)
+        return wire.read(read_body(response, _LONGEST_ANSWER), answer)
 
     def submit(
         self,
@@ -244,12 +202,12 @@ class Remote:
             if start:
                 headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             try:
-                _read(self._exchange("PUT", path, (data, start, tell), headers, attempts=1), _BLOCK)
+                read_body(self._exchange("PUT", path, (data, start, tell), headers, attempts=1), BLOCK)
                 break
             except (Unreachable, Conflict) as cut:
                 if attempt == len(PAUSES) or (isinstance(cut, Conflict) and cut.code != "wrong-offset"):
                     raise
-                self._pause(PAUSES[attempt])
+                self._connection.pause(PAUSES[attempt])
                 start = self._held(path, len(data))
         tell(len(data))
 
@@ -271,7 +229,7 @@ class Remote:
             except Unreachable:
                 if attempt == len(PAUSES):
                     raise
-                self._pause(PAUSES[attempt])
+                self._connection.pause(PAUSES[attempt])
         if hashlib.sha256(have).hexdigest() != name:
             if resume:  # what lay here may have been the broken part
                 return self.get_object(dossier, name, b"", None)
@@ -284,7 +242,7 @@ class Remote:
     def _held(self, path: str, size: int) -> int:
         """How many bytes of this object the server has."""
         response = self._exchange("HEAD", path, b"", {}, expected=(404,))
-        _read(response, _BLOCK)
+        read_body(response, BLOCK)
         if response.status != 404:
             return size
         text = response.headers.get("Upload-Offset", "0")
@@ -299,7 +257,7 @@ class Remote:
         if have and response.status != 206:
             have.clear()
         try:
-            for block in response.stream(_BLOCK):
+            for block in response.stream(BLOCK):
                 have += block
                 if len(have) > OBJECT_SIZE:
                     response.close()
@@ -307,157 +265,31 @@ class Remote:
                 if progress is not None:
                     progress(len(block))
         except (urllib3.exceptions.HTTPError, OSError) as cut:
-            raise _unreachable(cut) from None
+            raise unreachable(cut) from None
         if len(have) < OBJECT_SIZE:
             raise Unreachable("The connection was cut in the middle of an object; run the command again.")
-
-    # One request.
 
     def _exchange(
         self,
         method: str,
         path: str,
-        body: "bytes | tuple[bytes, int, Callable[[int], None]]",
+        body: bytes | Upload,
         headers: dict[str, str],
         *,
         expected: tuple[int, ...] = (),
         attempts: int = len(PAUSES) + 1,
     ) -> urllib3.BaseHTTPResponse:
-        """A response that is good, or whose status is `expected`. Its body has not been read."""
-        renewed = False
-        attempt = 0
-        while True:
-            attempt += 1
-            last = attempt >= attempts
-            try:
-                response = self._send(method, path, body, headers)
-            except urllib3.exceptions.HTTPError as broken:
-                never_sent = isinstance(
-                    broken, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError
-                )
-                certain = isinstance(broken, urllib3.exceptions.SSLError)
-                if last or certain or not (never_sent or (method, path) not in _ONCE):
-                    raise _unreachable(broken) from None
-                self._pause(PAUSES[attempt - 1])
-                continue
-            except (OSError, ssl.SSLError) as broken:
-                raise _unreachable(broken) from None
-            if 200 <= response.status < 300 or response.status in expected:
-                return response
-            problem = _problem(response)
-            if isinstance(problem, Unauthenticated) and self._keyring is not None and not renewed:
-                renewed = True
-                self.sign_in(self._keyring)
-                attempt -= 1
-                continue
-            if response.status in _BUSY and not last and (method, path) not in _ONCE:
-                self._pause(PAUSES[attempt - 1])
-                continue
-            raise problem
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: "bytes | tuple[bytes, int, Callable[[int], None]]",
-        headers: dict[str, str],
-    ) -> urllib3.BaseHTTPResponse:
-        headers = {"User-Agent": "afterword", "Accept-Encoding": "identity", **headers}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        sent = body if isinstance(body, bytes) else _slices(*body)
-        return self._pool.urlopen(
-            method,
-            f"{self.url}{wire.API}{path}",
-            body=sent or None,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            timeout=_TIMEOUT,
-            preload_content=False,
-        )
-
-
-def _slices(data: bytes, start: int, tell: Callable[[int], None]) -> Iterator[memoryview]:
-    view = memoryview(data)
-    for position in range(start, len(data), _BLOCK):
-        yield view[position : position + _BLOCK]
-        tell(min(position + _BLOCK, len(data)))
-
-
-def _pool(url: str, proxy: str | None) -> urllib3.PoolManager:
-    host = urlsplit(url).hostname or ""
-    if host.endswith(".onion") and not proxy:
-        raise BadUsage(
-            "An .onion address needs Tor: start it, and set AFTERWORD_PROXY=socks5h://127.0.0.1:9050",
-            code="needs-proxy",
-        )
-    if not proxy or host in {"127.0.0.1", "::1", "localhost"}:
-        return urllib3.PoolManager(maxsize=8, blocksize=_BLOCK)
-    if urlsplit(proxy).scheme != "socks5h":
-        raise BadUsage(
-            "AFTERWORD_PROXY is written socks5h://HOST:PORT; anything else would tell the local network "
-            "which server is meant.",
-            code="bad-proxy",
-        )
-    from urllib3.contrib.socks import SOCKSProxyManager
-
-    return SOCKSProxyManager(proxy, maxsize=8, blocksize=_BLOCK)
-
-
-def _read(response: urllib3.BaseHTTPResponse, longest: int) -> bytes:
-    try:
-        body = response.read(longest + 1)
-        if len(body) > longest:
-            response.close()
-            raise Malformed("The server's answer is longer than any that makes sense.")
-    except (urllib3.exceptions.HTTPError, OSError) as cut:
-        raise _unreachable(cut) from None
-    return body
-
-
-def _problem(response: urllib3.BaseHTTPResponse) -> AfterwordError:
-    """What a refusal says. Its sentence comes from a stranger, so it is made one harmless line."""
-    status = response.status
-    try:
-        said = wire.read(_read(response, _BLOCK), wire.Problem)
-    except AfterwordError:
-        if status in _BUSY or status >= 500:
-            return Unreachable(f"The server cannot answer just now (HTTP {status}); try again in a while.")
-        if status == 404:
-            return NotFound("Nothing like that is on this server.")
-        return Malformed(
-            f"What answers at this address is no Afterword server (HTTP {status}); check the address.",
-            code="not-afterword",
-        )
-    code, sentence = one_line(said.code, 64), one_line(said.detail or said.title)
-    if code == StaleSequence.code and said.seen is not None:
-        return StaleSequence(said.seen)
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (Unreachable if status >= 500 else Refused)
-    return kind(sentence, code=Unreachable.code if kind is Unreachable and status >= 500 else code)
-
-
-def _unreachable(broken: Exception) -> Unreachable:
-    """Why, in a word that helps; never the library's own text, which quotes addresses and objects."""
-    told: BaseException | None = broken
-    while told is not None:
-        if isinstance(told, ssl.SSLError | urllib3.exceptions.SSLError):
-            return Unreachable(
-                "The server's TLS certificate cannot be trusted from here, so nothing was sent; check the address "
-                "and this computer's date.",
-                code="tls-failed",
+        """One request; when the session has ended, a new one is begun and the request made once more."""
+        used = self._connection.token
+        try:
+            return self._connection.exchange(
+                method, path, body, headers, expected=expected, attempts=attempts
             )
-        told = told.__cause__ or told.__context__
-    if isinstance(broken, urllib3.exceptions.ProxyError):
-        return Unreachable(
-            "The proxy in AFTERWORD_PROXY does not answer; is Tor running?", code="proxy-failed"
-        )
-    if isinstance(broken, urllib3.exceptions.NameResolutionError):
-        why = "its name is not known; check the address and your network"
-    elif isinstance(broken, urllib3.exceptions.TimeoutError | TimeoutError):
-        why = "it did not answer in time"
-    elif isinstance(broken, urllib3.exceptions.NewConnectionError):
-        why = "nothing answers at its address"
-    else:
-        why = "the connection was cut"
-    return Unreachable(f"The server cannot be reached: {why}. Nothing was lost; run the same command again.")
+        except Unauthenticated:
+            keyring = self._keyring
+            if keyring is None:
+                raise
+        with self._signing_in:
+            if self._connection.token == used:  # no other thread was faster
+                self.sign_in(keyring)
+        return self._connection.exchange(method, path, body, headers, expected=expected, attempts=attempts)
