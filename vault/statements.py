@@ -12,10 +12,10 @@ from vault import envelope
 from vault.envelope import SigningKey, VerifyKey
 from vault.errors import Malformed
 
-Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """SHA-256, or the hash of a statement (SHA-256 of its PAE), in hex."""
-DossierId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+DossierId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 """An instant (ms UTC, display only) or a duration."""
 Number = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]

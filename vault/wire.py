@@ -17,7 +17,7 @@ API: Final = "/api/v1"
 MAX_BODY: Final = 4 * 1024 * 1024
 MAX_BATCH: Final = 4_096
 
-Envelope = Annotated[str, msgspec.Meta(max_length=1_400_000)]
+Envelope = Annotated[str, msgspec.Meta(max_length=2_100_000)]
 """A DSSE envelope, exactly as signed."""
 Sealed = Annotated[str, msgspec.Meta(max_length=200_000)]
 """An age file in standard padded base64."""
@@ -220,8 +220,9 @@ class Submission(Request, frozen=True, forbid_unknown_fields=True):
 
 
 class CheckInRequest(Request, frozen=True, forbid_unknown_fields=True):
-    """POST /check-ins. `last` is the newest acknowledgement this client keeps, or null."""
+    """POST /check-ins, no session needed. `account` is the hash of her card, `last` the newest acknowledgement kept."""
 
+    account: Hash
     statement: Envelope
     last: Envelope | None = None
 

@@ -1,0 +1,101 @@
+"""What a server has promised each account, and the order in which it did.
+
+Rule of this room: the same bytes get the same answer, `seq` only rises, and everything that was accepted or
+happened is one more link in that account's chain before anybody hears of it.
+"""
+
+import hashlib
+
+import msgspec
+
+from vault import envelope, statements
+from vault.custodian import Custodian
+from vault.errors import NotFound, Refused, StaleSequence
+from vault.service import Moment
+from vault.statements import Acknowledgement, Statement
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Stored
+
+FIRST = "0" * 64
+
+
+def answered(records: Records, signed: bytes) -> Stored | None:
+    """What was stored when exactly these bytes were accepted before."""
+    return records.statement(envelope.statement_hash(signed).hex())
+
+
+def check(
+    records: Records, custodian: Custodian, now: Moment, account: Account, statement: Statement
+) -> None:
+    """This statement is meant for this server, is newer than all before, and its nonce is fresh and now spent."""
+    server = getattr(statement, "server", custodian.hash)
+    if server != custodian.hash:
+        raise Refused("This statement is meant for another server.", code="wrong-server")
+    seq = getattr(statement, "seq", None)
+    if seq is not None and seq <= account.seq:
+        raise StaleSequence(account.seq)
+    nonce = getattr(statement, "nonce", None)
+    if nonce is not None and not records.spend_nonce(nonce, custodian.check_nonce(nonce, now.lived)):
+        raise Refused("The server's number was used before; run the command again.", code="stale-nonce")
+
+
+def acknowledge(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    account: str,
+    signed: bytes,
+    statement: Statement,
+    *,
+    change: str | None = None,
+    commitment: str | None = None,
+) -> bytes:
+    """Link an accepted statement into its account's chain and sign that it is there."""
+    hash = envelope.statement_hash(signed).hex()
+    dossier = getattr(statement, "dossier", None)
+    row = note(
+        records, now, account, statement.kind, seq=getattr(statement, "seq", None), dossier=dossier, hash=hash
+    )
+    answer = custodian.sign(
+        Acknowledgement(
+            server=custodian.hash,
+            account=row.card_hash,
+            statement=hash,
+            seq=row.seq,
+            lived=now.lived,
+            served=now.served,
+            number=row.number,
+            history=row.history,
+            commitment=commitment,
+            created=now.wall,
+        )
+    )
+    records.add_statement(Stored(hash, account, dossier, statement.kind, signed, answer, change))
+    return answer
+
+
+def note(
+    records: Records,
+    now: Moment,
+    account: str,
+    what: str,
+    *,
+    seq: int | None = None,
+    **facts: str | int | None,
+) -> Account:
+    """One more link: what happened, with ids only. The account as it stands afterwards."""
+    row = records.account(account)
+    if row is None:
+        raise NotFound("There is no such account.")
+    number = row.number + 1
+    told = {key: value for key, value in facts.items() if value is not None}
+    entry = msgspec.json.encode({"n": number, "served": now.served, "what": what, **told}).decode()
+    hash = hashlib.sha256(bytes.fromhex(row.history) + entry.encode()).hexdigest()
+    seq = max(row.seq, seq or 0)
+    records.extend_history(account, seq, number, entry, hash)
+    return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
+
+
+def read_person(signed: bytes, account: Account, kind: type[statements.S]) -> statements.S:
+    """A statement of this account, signature first."""
+    return statements.read(signed, envelope.VerifyKey.read(account.verify), kind)

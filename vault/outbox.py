@@ -1,0 +1,265 @@
+"""Letters as rows, from the transaction that needed them until they have arrived.
+
+Rule of this room: save, then speak. A letter is delivered at least once, always under the same Message-ID;
+one that is no longer true is withdrawn before the next is posted; nobody's trouble delays anybody else's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from vault import identity, letters
+from vault.clock import DAY, HOUR, MINUTE
+from vault.couriers import Accepted, Courier, Parcel, PermanentFailure
+from vault.custodian import Custodian
+from vault.errors import Damaged
+from vault.letters import Facts, LetterKind
+from vault.service import Moment
+from vault.storage.records import Records
+from vault.storage.records.rows import Address, Letter
+
+LEASE: Final = 3 * MINUTE
+LONGEST_WAIT: Final = HOUR
+HOPELESS_WAIT: Final = 6 * HOUR
+RELEASE_AGAIN: Final = (HOUR, 6 * HOUR, DAY, DAY, DAY, 7 * DAY)
+GIVE_UP: Final = 14 * DAY
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Where and how somebody wants their letters; rests sealed."""
+
+    address: str
+    language: str
+    subject: str
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What every letter of this server says of where it comes from. `operators` are the operator's addresses."""
+
+    address: str
+    host: str | None
+    operators: tuple[str, ...]
+    operator_language: str
+
+
+def read_reach(custodian: Custodian, address: Address) -> Reach:
+    return msgspec.json.decode(custodian.wake(address.sealed), type=Reach)
+
+
+def write_reach(custodian: Custodian, reach: Reach) -> bytes:
+    return custodian.rest(msgspec.json.encode(reach))
+
+
+def post(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    account: str,
+    facts: Facts,
+    *,
+    dossier: str | None = None,
+    climb: int | None = None,
+    letter: str | None = None,
+) -> int:
+    """A row for every confirmed address of this account; how many there were."""
+    addresses = records.confirmed_addresses_of(account)
+    for address in addresses:
+        post_to(records, custodian, now, kind, address, facts, dossier=dossier, climb=climb, letter=letter)
+    return len(addresses)
+
+
+def post_to(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    address: Address,
+    facts: Facts,
+    *,
+    dossier: str | None = None,
+    climb: int | None = None,
+    letter: str | None = None,
+    wait: int = 0,
+) -> None:
+    """A row for one address, first tried after `wait` ms."""
+    _add(records, custodian, now, kind, address.account, address.id, facts, dossier, climb, letter, wait)
+
+
+def post_operator(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    facts: Facts,
+    dossier: str | None = None,
+) -> None:
+    """A row for the operator, whose addresses are the deliverer's to know."""
+    _add(records, custodian, now, kind, None, None, facts, dossier, None, None, 0)
+
+
+def _add(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    account: str | None,
+    address: str | None,
+    facts: Facts,
+    dossier: str | None,
+    climb: int | None,
+    letter: str | None,
+    wait: int,
+) -> None:
+    told = msgspec.json.encode(facts)
+    records.add_letter(
+        Letter(
+            id=custodian.short_id(),
+            message_id=custodian.short_id(),
+            account=account,
+            address=address,
+            kind=kind.value,
+            dossier=dossier,
+            climb=climb,
+            letter=letter,
+            # Dates and flags may lie open, a code may not.
+            facts=custodian.rest(told) if kind is LetterKind.CODE else told,
+            state="waiting",
+            attempts=0,
+            next=now.lived + wait,
+            lease=0,
+            reason=None,
+            posted=now.lived,
+            settled=None,
+        )
+    )
+
+
+def claim(records: Records, limit: int) -> list[Letter]:
+    """Letters that are due now and are ours alone until their lease ends."""
+    with records.transaction() as now:
+        return [
+            msgspec.structs.replace(letter, lease=now.lived + LEASE)
+            for letter in records.due_letters(now.lived, limit)
+            if records.claim_letter(letter, now.lived + LEASE)
+        ]
+
+
+def deliver(
+    records: Records,
+    custodian: Custodian,
+    courier: Courier,
+    sender: Sender,
+    letter: Letter,
+    landed: Callable[[Moment, Letter], None],
+    chance: float,
+) -> bool:
+    """Carry one claimed letter and save how it went; true when it was accepted.
+
+    `landed` runs in the transaction that saves an acceptance. `chance` in 0…1 spreads the next attempt.
+    """
+    with records.reading() as now:
+        parcels = _write(records, custodian, sender, letter, now)
+    outcomes = [courier.carry(parcel) for parcel in parcels]
+    accepted = any(isinstance(outcome, Accepted) for outcome in outcomes) or not outcomes
+    with records.transaction() as now:
+        if accepted:
+            if records.settle_letter(letter.id, "accepted", now.lived):
+                landed(now, letter)
+                if letter.address is not None:
+                    records.mark_failing(letter.address, None)
+                _repeat(records, custodian, now, letter)
+            return True
+        failure = next(outcome for outcome in outcomes if not isinstance(outcome, Accepted))
+        hopeless = isinstance(failure, PermanentFailure)
+        if letter.address is not None:
+            records.mark_failing(letter.address, now.wall)
+        if letter.kind != LetterKind.RELEASE.value and now.lived - letter.posted > GIVE_UP:
+            records.settle_letter(letter.id, "failed", now.lived, failure.reason)
+        else:
+            wait = _back_off(letter.attempts, now.tick, hopeless, chance)
+            records.retry_letter(letter.id, now.lived + wait, failure.reason)
+        return False
+
+
+def post_release(records: Records, custodian: Custodian, now: Moment, dossier: str, address: Address) -> None:
+    """For an address that was confirmed after the release: nobody is forgotten for having been late."""
+    if not records.has_letter(dossier, address.id, LetterKind.RELEASE.value):
+        post_to(records, custodian, now, LetterKind.RELEASE, address, Facts(), dossier=dossier, climb=0)
+
+
+def _back_off(attempts: int, tick: int, hopeless: bool, chance: float) -> int:
+    wait = min(2 * tick * 2 ** min(attempts, 20), LONGEST_WAIT)
+    if hopeless:
+        # A mailbox that said no may still be repaired by its owner, so even then it is asked again.
+        wait = min(max(wait, 40 * tick) * 4, HOPELESS_WAIT)
+    return int(wait * (0.75 + chance / 2))
+
+
+def _repeat(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
+    """A release is told again until its reader has collected: 1 h, 6 h, daily, then weekly."""
+    if letter.kind != LetterKind.RELEASE.value or letter.dossier is None or letter.address is None:
+        return
+    reader = records.collaborator(letter.dossier, letter.account or "")
+    address = records.address(letter.address)
+    if reader is None or reader.collected is not None or address is None:
+        return
+    told = letter.climb or 0
+    post_to(
+        records,
+        custodian,
+        now,
+        LetterKind.RELEASE,
+        address,
+        Facts(),
+        dossier=letter.dossier,
+        climb=told + 1,
+        wait=RELEASE_AGAIN[min(told, len(RELEASE_AGAIN) - 1)],
+    )
+
+
+def _write(
+    records: Records, custodian: Custodian, sender: Sender, letter: Letter, now: Moment
+) -> list[Parcel]:
+    """The letter as it leaves; none when its address has gone in the meantime."""
+    kind = LetterKind(letter.kind)
+    told = custodian.wake(letter.facts) if kind is LetterKind.CODE else letter.facts
+    facts = msgspec.json.decode(told, type=Facts)
+    if letter.address is None:
+        reaches = [Reach(each, sender.operator_language, "", "") for each in sender.operators]
+    else:
+        address = records.address(letter.address)
+        reaches = [] if address is None else [read_reach(custodian, address)]
+    facts = replace(facts, label=_label(records, custodian, letter), host=sender.host)
+    domain = sender.address.rpartition("@")[2]
+    parcels = []
+    for place, reach in enumerate(reaches):
+        text = letters.write(kind, reach.language, reach.subject, reach.phrase, facts)
+        suffix = f".{place}" if place else ""
+        parcels.append(
+            Parcel(
+                message_id=f"<{letter.message_id}{suffix}@{domain}>",
+                to=reach.address,
+                sender=sender.address,
+                subject=text.subject,
+                body=text.body,
+                language=reach.language,
+                date=now.wall,
+            )
+        )
+    return parcels
+
+
+def _label(records: Records, custodian: Custodian, letter: Letter) -> str | None:
+    """What the journalist of this dossier calls herself on her card, for those who are asked to reach her."""
+    dossier = None if letter.dossier is None else records.dossier(letter.dossier)
+    if dossier is None:
+        return None
+    journalist = records.account(dossier.journalist)
+    if journalist is None:
+        raise Damaged(f"Dossier {dossier.id} belongs to nobody.")
+    return identity.read_card(custodian.wake(journalist.card)).card.label

@@ -1,0 +1,159 @@
+"""Letting go: the one secret a server withholds, and what colleagues then hand each other.
+
+Rule of this room: no byte of a release share leaves before the transaction that released is durable.
+"""
+
+import hashlib
+
+from vault import envelope, identity, ledger, sharing, wire
+from vault.custodian import Custodian
+from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.service import Moment
+from vault.sharing import DealtShare, Share
+from vault.statements import Collected, Contribution, Release
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Collaborator, Dossier
+
+
+def let_go(records: Records, custodian: Custodian, now: Moment, dossier: Dossier) -> None:
+    """Write the signed release, in the transaction in which the switch moved."""
+    journalist = records.account(dossier.journalist)
+    if journalist is None:
+        raise Damaged(f"Dossier {dossier.id} belongs to nobody.")
+    last = records.last_checkin(journalist.id)
+    released = Release(
+        server=custodian.hash,
+        dossier=dossier.id,
+        journalist=journalist.card_hash,
+        epoch=dossier.epoch,
+        roster=dossier.roster,
+        head=dossier.head,
+        bundle=dossier.bundles,
+        checkin=None if last is None else last.hash,
+        served=now.served,
+        created=now.wall,
+    )
+    records.add_release(
+        dossier.id, custodian.sign(released), None if last is None else last.envelope, now.wall
+    )
+
+
+def show(records: Records, custodian: Custodian, account: Account, dossier: str) -> wire.Released:
+    """The release as this collaborator may have it: everything is read in one view, and sealed to them alone."""
+    with records.reading():
+        row = records.shared_dossier(dossier, account.id) or records.own_dossier(dossier, account.id)
+        if row is None:
+            raise NotFound("There is no such dossier.")
+        released = records.release(dossier)
+        if released is None:
+            raise Conflict("This dossier has not been released.", code="not-released")
+        collaborators = records.collaborators(dossier)
+        me = next((each for each in collaborators if each.account == account.id), None)
+        shares: tuple[wire.SentReleaseShare, ...] = ()
+        contributions: tuple[wire.SentContribution, ...] = ()
+        if me is not None:
+            journalist = records.account(row.journalist)
+            if journalist is None:
+                raise Damaged(f"Dossier {dossier} belongs to nobody.")
+            reader = identity.read_card(custodian.wake(account.card))
+            withheld = withheld_share(custodian, row)
+            dealt = DealtShare(
+                bytes.fromhex(journalist.verify), bytes.fromhex(dossier), row.epoch, withheld, ""
+            )
+            shares = (
+                wire.SentReleaseShare(withheld.index, wire.write_blob(custodian.hand_over(dealt, reader))),
+            )
+            contributions = tuple(
+                sent for each in collaborators if (sent := _contribution(records, each, account)) is not None
+            )
+    return wire.Released(
+        release=released.envelope.decode(),
+        checkin=None if released.checkin is None else released.checkin.decode(),
+        shares=shares,
+        contributions=contributions,
+    )
+
+
+def contribute(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    account: Account,
+    signed: bytes,
+    given: Contribution,
+    sealed: tuple[bytes, ...],
+) -> None:
+    """Keep a collaborator's share for the others it is sealed to; a later one replaces it."""
+    row, me = reader_of(records, account, given.dossier)
+    if records.release(row.id) is None:
+        raise Conflict("This dossier has not been released.", code="not-released")
+    if (given.epoch, given.roster, given.index) != (row.epoch, row.roster, me.place):
+        raise Conflict("This contribution is for another roster; run the command again.", code="wrong-roster")
+    others = {each.card_hash for each in records.collaborators(row.id)} - {account.card_hash}
+    readers = [each.card for each in given.readers]
+    if len(set(readers)) != len(readers) or not set(readers) <= others:
+        raise Refused("A contribution goes to the other collaborators, each once.", code="wrong-readers")
+    check_sealed(tuple(each.sealed for each in given.readers), sealed)
+    if me.contribution is not None:
+        records.forget_copies(envelope.statement_hash(me.contribution).hex())
+    statement = envelope.statement_hash(signed).hex()
+    for each, blob in zip(given.readers, sealed, strict=True):
+        records.add_copy(statement, each.card, blob)
+    records.set_contribution(row.id, me.place, signed)
+    ledger.note(records, now, row.journalist, "contributed", dossier=row.id, index=me.place)
+
+
+def collect(records: Records, now: Moment, account: Account, given: Collected) -> None:
+    """A collaborator has the archive: no more release letters to them."""
+    row, _ = reader_of(records, account, given.dossier)
+    if records.release(row.id) is None or given.roster != row.roster:
+        raise Conflict("This dossier has not been released.", code="not-released")
+    records.set_collected(row.id, account.id, now.wall)
+    records.withdraw_releases_to(row.id, account.id, now.lived)
+
+
+def reader_of(records: Records, account: Account, dossier: str) -> tuple[Dossier, Collaborator]:
+    """The dossier and this account's line of its roster; foreign and unknown are one answer."""
+    row = records.shared_dossier(dossier, account.id)
+    me = records.collaborator(dossier, account.id)
+    if row is None or me is None:
+        raise NotFound("There is no such dossier.")
+    return row, me
+
+
+def check_sealed(hashes: tuple[str, ...], sealed: tuple[bytes, ...]) -> None:
+    """Every blob is there, in order, and is the one that was signed for."""
+    if len(hashes) != len(sealed) or any(
+        hashlib.sha256(blob).hexdigest() != hash for hash, blob in zip(hashes, sealed, strict=False)
+    ):
+        raise Untrusted("What is sealed beside the statement is not what the statement names.")
+
+
+def withhold(custodian: Custodian, share: Share) -> bytes:
+    """R_j as it rests."""
+    return custodian.rest(bytes([share.index]) + share.value)
+
+
+def withheld_share(custodian: Custodian, dossier: Dossier) -> Share:
+    if dossier.release_share is None:
+        raise NotFound("There is no such dossier.")
+    raw = custodian.wake(dossier.release_share)
+    try:
+        return Share(raw[0], raw[1:])
+    except (IndexError, Malformed):
+        raise Damaged(f"The release share of dossier {dossier.id} does not read.") from None
+
+
+def corrected(custodian: Custodian, dossier: Dossier, correction: Share) -> Share:
+    """R_j xor D_j, for the next epoch."""
+    before = withheld_share(custodian, dossier)
+    if before.index != correction.index:
+        raise Untrusted("The correction is for another custodian.")
+    return Share(before.index, sharing.xor(before.value, correction.value))
+
+
+def _contribution(records: Records, each: Collaborator, reader: Account) -> wire.SentContribution | None:
+    if each.contribution is None or each.account == reader.id:
+        return None
+    copy = records.copy(envelope.statement_hash(each.contribution).hex(), reader.card_hash)
+    return None if copy is None else wire.SentContribution(each.contribution.decode(), wire.write_blob(copy))

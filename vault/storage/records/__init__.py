@@ -1,0 +1,75 @@
+"""All SQL there is, as verbs the chapters use.
+
+Rule of this room: nothing here decides anything; every write happens inside `transaction`, which advances
+service time first, so that no stamp can be older than the clock it is compared with.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from vault import service
+from vault.clock import Clock
+from vault.errors import Damaged
+from vault.service import Moment, Service
+from vault.storage.database import Database
+from vault.storage.records.dossiers import Dossiers
+from vault.storage.records.letters import Letters
+from vault.storage.records.people import People
+from vault.storage.records.switches import Switches
+
+
+class Records(People, Dossiers, Switches, Letters):
+    """`tick` in ms. One per process; each thread has its own connection underneath."""
+
+    def __init__(self, db: Database, clock: Clock, tick: int) -> None:
+        super().__init__(db)
+        self.clock = clock
+        self.tick = tick
+
+    @contextmanager
+    def transaction(self) -> Iterator[Moment]:
+        """A write transaction, durable when it ends. Yields the time as of now."""
+        with self.db.transaction():
+            # Both clocks are read under the write lock, so that commits and stamps have one order.
+            boot_id = self.clock.boot_id()
+            row = self._service_row()
+            moved = service.advance(row, boot_id, self.clock.boot(), self.tick)
+            if moved != row:
+                self.save_service(moved)
+            yield service.moment(moved, boot_id, self.clock.wall(), self.tick)
+
+    @contextmanager
+    def reading(self) -> Iterator[Moment]:
+        """One consistent view; the time in it is the row's, which may be a tick old."""
+        with self.db.reading():
+            yield service.moment(self._service_row(), self.clock.boot_id(), self.clock.wall(), self.tick)
+
+    def found_service(self, life: str) -> None:
+        """The first row of service time, on a new database; called inside `db.transaction()`."""
+        boot = self.clock.boot()
+        self.save_service(
+            Service(life, self.clock.boot_id(), boot, lived=0, served=0, probed=None, grown=boot, era=0)
+        )
+
+    def take_over(self) -> None:
+        """Count on, on this host's clock; the caller has seen the row stand still for three ticks."""
+        with self.db.transaction():
+            row = self._service_row()
+            if row.boot != self.clock.boot_id():
+                self.save_service(service.take_over(row, self.clock.boot_id(), self.clock.boot()))
+
+    def note_probe(self, boot: int) -> None:
+        """A request through the public door succeeded at this reading of the boot clock."""
+        with self.db.transaction():
+            self.save_service(service.probed(self._service_row(), self.clock.boot_id(), boot))
+
+    def begin_new_life(self, life: str) -> None:
+        """After a restore; inside a transaction of its own kind, before anything else runs."""
+        self.save_service(replace(self._service_row(), life=life))
+
+    def _service_row(self) -> Service:
+        row = self.service()
+        if row is None:
+            raise Damaged("The database has no service time; was it made by another program?")
+        return row

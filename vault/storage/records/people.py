@@ -1,0 +1,231 @@
+"""SQL about accounts, invites, links, sessions, addresses and each account's chain of history."""
+
+from vault.storage.records.rows import Account, Address, Invite, Link, Row, Rows, Stored, take
+
+
+class Entry(Row, frozen=True):
+    """One link of an account's chain."""
+
+    number: int
+    entry: str
+    hash: str
+
+
+class People(Rows):
+    def account(self, account: str) -> Account | None:
+        return self._one(Account, "SELECT * FROM accounts WHERE id = :account", account=account)
+
+    def account_with_card(self, card_hash: str) -> Account | None:
+        return self._one(Account, "SELECT * FROM accounts WHERE card_hash = :card", card=card_hash)
+
+    def account_with_key(self, verify: str) -> Account | None:
+        return self._one(
+            Account, "SELECT * FROM accounts WHERE verify = :verify OR checkin = :verify", verify=verify
+        )
+
+    def account_in_session(self, token: str, lived: int) -> Account | None:
+        return self._one(
+            Account,
+            "SELECT a.* FROM accounts a JOIN sessions s ON s.account = a.id WHERE s.token = :token AND s.expires > :lived",
+            token=token,
+            lived=lived,
+        )
+
+    def accounts(self) -> list[Account]:
+        return self._all(Account, "SELECT * FROM accounts ORDER BY created, id")
+
+    def add_account(self, account: Account) -> None:
+        self._insert("accounts", account)
+
+    def make_journalist(self, account: str, quota: int) -> None:
+        self.db.run(
+            "UPDATE accounts SET journalist = 1, quota = :quota WHERE id = :id", id=account, quota=quota
+        )
+
+    def set_quota(self, account: str, quota: int) -> int:
+        return self.db.run("UPDATE accounts SET quota = :quota WHERE id = :id", id=account, quota=quota)
+
+    def use_quota(self, account: str, size: int) -> None:
+        self.db.run("UPDATE accounts SET used = used + :size WHERE id = :id", id=account, size=size)
+
+    def mark_account(self, account: str) -> None:
+        self.db.run("UPDATE accounts SET marked = 1 WHERE id = :id", id=account)
+
+    def set_checked_in(self, account: str, wall: int) -> None:
+        self.db.run("UPDATE accounts SET checked_in = :wall WHERE id = :id", id=account, wall=wall)
+
+    # invites and links
+
+    def add_invite(self, invite: Invite) -> None:
+        self._insert("invites", invite)
+
+    def invite(self, code: str) -> Invite | None:
+        return self._one(Invite, "SELECT * FROM invites WHERE code = :code", code=code)
+
+    def invites_of(self, journalist: str, lived: int) -> list[Invite]:
+        return self._all(
+            Invite,
+            "SELECT * FROM invites WHERE journalist = :id AND used_by IS NULL AND expires > :lived ORDER BY expires",
+            id=journalist,
+            lived=lived,
+        )
+
+    def spend_invite(self, code: str, card_hash: str) -> int:
+        return self.db.run(
+            "UPDATE invites SET used_by = :card WHERE code = :code AND used_by IS NULL",
+            code=code,
+            card=card_hash,
+        )
+
+    def add_link(self, link: Link) -> None:
+        self.db.run(
+            "INSERT INTO links (journalist, collaborator, label, since) VALUES (:j, :c, :label, :since) "
+            "ON CONFLICT (journalist, collaborator) DO UPDATE SET label = :label",
+            j=link.journalist,
+            c=link.collaborator,
+            label=link.label,
+            since=link.since,
+        )
+
+    def links_of(self, account: str) -> list[Link]:
+        return self._all(
+            Link,
+            "SELECT * FROM links WHERE journalist = :id OR collaborator = :id ORDER BY since, journalist, collaborator",
+            id=account,
+        )
+
+    # sessions and nonces
+
+    def add_session(self, token: str, account: str, expires: int) -> None:
+        self.db.run(
+            "INSERT INTO sessions (token, account, expires) VALUES (:token, :account, :expires)",
+            token=token,
+            account=account,
+            expires=expires,
+        )
+
+    def end_session(self, token: str) -> None:
+        self.db.run("DELETE FROM sessions WHERE token = :token", token=token)
+
+    def spend_nonce(self, nonce: str, expires: int) -> bool:
+        """False when it was spent before."""
+        return (
+            self.db.run(
+                "INSERT INTO spent_nonces (nonce, expires) VALUES (:nonce, :expires) ON CONFLICT (nonce) DO NOTHING",
+                nonce=nonce,
+                expires=expires,
+            )
+            == 1
+        )
+
+    def forget_expired(self, lived: int) -> None:
+        self.db.run("DELETE FROM sessions WHERE expires <= :lived", lived=lived)
+        self.db.run("DELETE FROM spent_nonces WHERE expires < :lived", lived=lived)
+
+    # addresses
+
+    def add_address(self, address: Address) -> None:
+        self._insert("addresses", address)
+
+    def address(self, address: str) -> Address | None:
+        return self._one(Address, "SELECT * FROM addresses WHERE id = :id", id=address)
+
+    def addresses_of(self, account: str) -> list[Address]:
+        return self._all(
+            Address, "SELECT * FROM addresses WHERE account = :id ORDER BY created, id", id=account
+        )
+
+    def confirmed_addresses_of(self, account: str) -> list[Address]:
+        return self._all(
+            Address,
+            "SELECT * FROM addresses WHERE account = :id AND confirmed = 1 ORDER BY created, id",
+            id=account,
+        )
+
+    def reachable(self, account: str) -> bool:
+        return (
+            self.db.one(
+                "SELECT 1 AS yes FROM addresses WHERE account = :id AND confirmed = 1 LIMIT 1", id=account
+            )
+            is not None
+        )
+
+    def set_code(self, address: str, code: str, expires: int) -> None:
+        self.db.run(
+            "UPDATE addresses SET code = :code, code_expires = :expires, tries = 0 WHERE id = :id",
+            id=address,
+            code=code,
+            expires=expires,
+        )
+
+    def count_try(self, address: str) -> None:
+        self.db.run("UPDATE addresses SET tries = tries + 1 WHERE id = :id", id=address)
+
+    def confirm_address(self, address: str) -> None:
+        self.db.run(
+            "UPDATE addresses SET confirmed = 1, code = NULL, code_expires = NULL WHERE id = :id", id=address
+        )
+
+    def replace_address(self, address: str, sealed: bytes) -> None:
+        self.db.run("UPDATE addresses SET sealed = :sealed WHERE id = :id", id=address, sealed=sealed)
+
+    def mark_removal(self, address: str, change: str | None) -> None:
+        self.db.run("UPDATE addresses SET removal = :change WHERE id = :id", id=address, change=change)
+
+    def remove_address(self, address: str) -> None:
+        self.db.run("DELETE FROM addresses WHERE id = :id", id=address)
+
+    def mark_failing(self, address: str, wall: int | None) -> None:
+        """Since when letters to it have failed, or null once one was accepted."""
+        if wall is None:
+            self.db.run("UPDATE addresses SET failing_since = NULL WHERE id = :id", id=address)
+        else:
+            self.db.run(
+                "UPDATE addresses SET failing_since = :wall WHERE id = :id AND failing_since IS NULL",
+                id=address,
+                wall=wall,
+            )
+
+    # what was accepted, and the chain
+
+    def statement(self, statement: str) -> Stored | None:
+        return self._one(Stored, "SELECT * FROM statements WHERE hash = :hash", hash=statement)
+
+    def last_checkin(self, account: str) -> Stored | None:
+        return self._one(
+            Stored, "SELECT * FROM statements WHERE account = :a AND kind = 'checkin'", a=account
+        )
+
+    def add_statement(self, stored: Stored) -> None:
+        if stored.kind == "checkin":
+            # Only the newest matters: an older one sent again is stale by its seq.
+            self.db.run("DELETE FROM statements WHERE account = :a AND kind = 'checkin'", a=stored.account)
+        self._insert("statements", stored)
+
+    def extend_history(self, account: str, seq: int, number: int, entry: str, hash: str) -> None:
+        self.db.run(
+            "INSERT INTO history (account, number, entry, hash) VALUES (:account, :number, :entry, :hash)",
+            account=account,
+            number=number,
+            entry=entry,
+            hash=hash,
+        )
+        self.db.run(
+            "UPDATE accounts SET seq = :seq, number = :number, history = :hash WHERE id = :account",
+            account=account,
+            seq=seq,
+            number=number,
+            hash=hash,
+        )
+
+    def history(self, account: str, after: int, limit: int) -> list[Entry]:
+        return [
+            take(row, Entry)
+            for row in self.db.all(
+                "SELECT number, entry, hash FROM history WHERE account = :account AND number > :after "
+                "ORDER BY number LIMIT :limit",
+                account=account,
+                after=after,
+                limit=limit,
+            )
+        ]

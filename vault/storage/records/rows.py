@@ -1,0 +1,187 @@
+"""Rows as the chapters know them.
+
+Rule of this room: a row that does not read is `Damaged`; nothing is ever guessed in its place.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from vault.errors import Damaged
+from vault.storage.database import Database
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of one table; flags are 0 or 1, times whole milliseconds, `*_hash` and ids in hex."""
+
+
+class Account(Row, frozen=True):
+    """`card` rests sealed. `number` and `history` are the newest link of its chain, `checked_in` is ms UTC."""
+
+    id: str
+    card_hash: str
+    verify: str
+    checkin: str
+    card: bytes
+    journalist: int
+    seq: int
+    quota: int
+    used: int
+    number: int
+    history: str
+    marked: int
+    checked_in: int | None
+    created: int
+
+
+class Invite(Row, frozen=True):
+    """`code` is a digest; `journalist` is null for an operator's invite; `expires` in `lived`."""
+
+    code: str
+    journalist: str | None
+    label: bytes
+    expires: int
+    used_by: str | None
+
+
+class Link(Row, frozen=True):
+    journalist: str
+    collaborator: str
+    label: bytes
+    since: int
+
+
+class Address(Row, frozen=True):
+    """`sealed` holds address, language, subject and phrase; `removal` is a slow change's hash."""
+
+    id: str
+    account: str
+    sealed: bytes
+    confirmed: int
+    code: str | None
+    code_expires: int | None
+    tries: int
+    failing_since: int | None
+    removal: str | None
+    created: int
+
+
+class Dossier(Row, frozen=True):
+    """`release_share` (R_j, index and value) and title rest sealed; gone after destruction."""
+
+    id: str
+    journalist: str
+    title: bytes
+    deal: bytes
+    recipient: str
+    release_share: bytes | None
+    epoch: int
+    roster: str
+    threshold: int
+    minimum: int
+    cooling: int
+    bundles: int
+    head: str | None
+    pushed: int | None
+    brief: str | None
+    created: int
+
+
+class Collaborator(Row, frozen=True):
+    """A line of the present roster."""
+
+    dossier: str
+    place: int
+    account: str
+    card_hash: str
+    share: bytes
+    proof: bytes | None
+    proved: int | None
+    has_left: int
+    contribution: bytes | None
+    collected: int | None
+
+
+class Stored(Row, frozen=True):
+    """A statement that was accepted, with the answer it got."""
+
+    hash: str
+    account: str
+    dossier: str | None
+    kind: str
+    envelope: bytes
+    acknowledgement: bytes
+    change: str | None
+
+
+class Change(Row, frozen=True):
+    """A slow change under way; it has cooled when `served` reaches `cooled`. `body` rests sealed."""
+
+    hash: str
+    account: str
+    dossier: str | None
+    kind: str
+    body: bytes
+    asked: int
+    cooled: int
+    told: int
+
+
+class Released(Row, frozen=True):
+    dossier: str
+    envelope: bytes
+    checkin: bytes | None
+    released: int
+
+
+class Letter(Row, frozen=True):
+    """One letter to one address; `address` null means the operator's own, named in `facts`."""
+
+    id: str
+    message_id: str
+    account: str | None
+    address: str | None
+    kind: str
+    dossier: str | None
+    climb: int | None
+    letter: str | None
+    facts: bytes
+    state: str
+    attempts: int
+    next: int
+    lease: int
+    reason: str | None
+    posted: int
+    settled: int | None
+
+
+R = TypeVar("R", bound=Row)
+
+
+def take(row: Mapping[str, Any], shape: type[R]) -> R:  # Any: whatever the database holds is checked here
+    try:
+        return msgspec.convert(dict(row), shape)
+    except (msgspec.ValidationError, TypeError, ValueError) as wrong:
+        raise Damaged(f"A row of {shape.__name__} does not read: {wrong}.") from None
+
+
+class Rows:
+    """What the rooms of this folder share: a database."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def _one(self, shape: type[R], sql: str, **params: int | str | bytes | None) -> R | None:
+        row = self.db.one(sql, **params)
+        return None if row is None else take(row, shape)
+
+    def _all(self, shape: type[R], sql: str, **params: int | str | bytes | None) -> list[R]:
+        return [take(row, shape) for row in self.db.all(sql, **params)]
+
+    def _insert(self, table: str, row: Row) -> None:
+        names = row.__struct_fields__
+        self.db.run(
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})",  # noqa: S608 names are ours
+            **{name: getattr(row, name) for name in names},
+        )

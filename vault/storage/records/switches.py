@@ -1,0 +1,144 @@
+"""SQL about switches and about service time."""
+
+from vault import switch
+from vault.errors import Damaged, StaleVersion
+from vault.service import Service
+from vault.storage.records.rows import Row, Rows
+from vault.switch import Stage, Switch
+
+
+class Versioned(Row, frozen=True):
+    """A switch as it was loaded, and the version it must still have when it is saved."""
+
+    dossier: str
+    switch: Switch
+    version: int
+    since: int
+
+
+class Server(Row, frozen=True):
+    """The one row about the server itself; `tally` numbers its letters, `key_copied` is ms UTC."""
+
+    keyring: bytes
+    card: bytes
+    key_recipient: str
+    key_copied: int | None
+    tally: int
+
+
+class Switches(Rows):
+    def add_switch(self, dossier: str, new: Switch, wall: int) -> None:
+        columns = switch.write_switch(new)
+        names = list(columns)
+        self.db.run(
+            f"INSERT INTO switches (dossier, version, since, {', '.join(names)}) "  # noqa: S608 names are ours
+            f"VALUES (:dossier, 1, :wall, {', '.join(':' + name for name in names)})",
+            dossier=dossier,
+            wall=wall,
+            **columns,
+        )
+
+    def switch(self, dossier: str) -> Versioned:
+        row = self.db.one("SELECT * FROM switches WHERE dossier = :id", id=dossier)
+        if row is None:
+            raise Damaged(f"Dossier {dossier} has no switch; it stands still until the operator restores it.")
+        return Versioned(dossier, switch.read_switch(dict(row)), int(row["version"]), int(row["since"]))
+
+    def save_switch(self, seen: Versioned, after: Switch, wall: int) -> None:
+        columns = switch.write_switch(after)
+        moved = self.db.run(
+            "UPDATE switches SET version = version + 1, since = :since, "  # noqa: S608 names are ours
+            + ", ".join(f"{name} = :{name}" for name in columns)
+            + " WHERE dossier = :dossier AND version = :seen",
+            dossier=seen.dossier,
+            seen=seen.version,
+            since=seen.since if after.stage is seen.switch.stage else wall,
+            **columns,
+        )
+        if moved != 1:
+            raise StaleVersion(f"Dossier {seen.dossier} was moved by somebody else in between; try again.")
+
+    def due_switches(
+        self, served: int, limit: int, after: tuple[int, str] = (-1, "")
+    ) -> list[tuple[int, str]]:
+        """`(due, dossier)` of switches whose time has come, in that order, from behind `after` on."""
+        return [
+            (int(row["due"]), str(row["dossier"]))
+            for row in self.db.all(
+                "SELECT due, dossier FROM switches WHERE due IS NOT NULL AND due <= :served "
+                "AND (due > :due OR (due = :due AND dossier > :dossier)) ORDER BY due, dossier LIMIT :limit",
+                served=served,
+                due=after[0],
+                dossier=after[1],
+                limit=limit,
+            )
+        ]
+
+    def switches_behind(self, era: int, limit: int, after: str = "") -> list[str]:
+        """Late switches that have not taken note of the newest gap."""
+        return [
+            str(row["dossier"])
+            for row in self.db.all(
+                "SELECT dossier FROM switches WHERE stage IN ('reminded', 'warned', 'grace') AND era < :era "
+                "AND dossier > :after ORDER BY dossier LIMIT :limit",
+                era=era,
+                after=after,
+                limit=limit,
+            )
+        ]
+
+    def switches_in(self, *stages: Stage) -> list[str]:
+        return [
+            str(row["dossier"])
+            for stage in stages
+            for row in self.db.all("SELECT dossier FROM switches WHERE stage = :stage", stage=stage.value)
+        ]
+
+    def count_stages(self) -> dict[str, int]:
+        return {
+            str(row["stage"]): int(row["many"])
+            for row in self.db.all(
+                "SELECT stage, COUNT(*) AS many FROM switches GROUP BY stage ORDER BY stage"
+            )
+        }
+
+    # service time
+
+    def service(self) -> Service | None:
+        row = self.db.one("SELECT * FROM service WHERE id = 1")
+        if row is None:
+            return None
+        try:
+            return Service(**{name: row[name] for name in Service.__slots__})
+        except (TypeError, KeyError, IndexError) as wrong:
+            raise Damaged(
+                "The row of service time does not read; restore the database from a backup."
+            ) from wrong
+
+    def save_service(self, service: Service) -> None:
+        self.db.run(
+            "INSERT INTO service (id, life, boot, at, lived, served, probed, grown, era) "
+            "VALUES (1, :life, :boot, :at, :lived, :served, :probed, :grown, :era) ON CONFLICT (id) DO UPDATE SET "
+            "life = :life, boot = :boot, at = :at, lived = :lived, served = :served, probed = :probed, "
+            "grown = :grown, era = :era",
+            **{name: getattr(service, name) for name in Service.__slots__},
+        )
+
+    # the server itself
+
+    def server(self) -> Server | None:
+        return self._one(
+            Server, "SELECT keyring, card, key_recipient, key_copied, tally FROM server WHERE id = 1"
+        )
+
+    def add_server(self, server: Server) -> None:
+        self.db.run(
+            "INSERT INTO server (id, keyring, card, key_recipient, key_copied, tally) "
+            "VALUES (1, :keyring, :card, :recipient, NULL, 0)",
+            keyring=server.keyring,
+            card=server.card,
+            recipient=server.key_recipient,
+        )
+
+    def confirm_key_copy(self, wall: int) -> None:
+        self.db.run("UPDATE server SET key_copied = :wall WHERE id = 1", wall=wall)

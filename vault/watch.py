@@ -1,0 +1,271 @@
+"""The one way in which a switch moves, and the watch that moves it when nobody does.
+
+Rule of this room: load, step, save where the version still matches, post the letters as rows, note it in the
+history; all in one transaction. Running it twice is harmless, never running it is not.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from vault import envelope, ledger, outbox, release, statements, switch, wire
+from vault.custodian import Custodian
+from vault.errors import AfterwordError, Damaged, NotFound, Untrusted
+from vault.letters import Facts, LetterKind
+from vault.service import TAKEOVER_TICKS, Moment, Service
+from vault.statements import Acknowledgement, CheckIn
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Dossier, Letter
+from vault.switch import Audience, Elapsed, Event, Landed, Notice, Stage, Tried, Withdraw
+
+BATCH: Final = 200
+# What she is waited for: the letter that begins each late stage.
+STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL})
+
+log = logging.getLogger("afterword.watch")
+
+
+def apply(records: Records, custodian: Custodian, now: Moment, dossier: str, event: Event) -> switch.Switch:
+    """Inside the caller's transaction: let one event happen to one dossier's switch."""
+    row = records.dossier(dossier)
+    if row is None:
+        raise NotFound("There is no such dossier.")
+    seen = records.switch(dossier)
+    reachable = records.reachable(row.journalist)
+    # What is compared with the time uses it as it is; what begins a dwell uses it rounded up.
+    at = now.served if isinstance(event, Elapsed | Tried) else max(now.stamp, seen.switch.entered)
+    after, said = switch.step(seen.switch, event, at, reachable=reachable)
+    if after is seen.switch:
+        return after
+    records.save_switch(seen, after, now.wall)
+    _say(records, custodian, now, row, after, said)
+    if after.stage is not seen.switch.stage:
+        ledger.note(
+            records,
+            now,
+            row.journalist,
+            "moved",
+            dossier=dossier,
+            before=seen.switch.stage.value,
+            after=after.stage.value,
+            by=type(event).__name__.lower(),
+        )
+    if after.stage is Stage.RELEASED:
+        release.let_go(records, custodian, now, row)
+    if after.stage in (Stage.RELEASED, Stage.DESTROYED):
+        for change in records.changes_of_dossier(dossier):
+            records.drop_change(change.hash)
+    if after.stage is Stage.DESTROYED:
+        records.destroy_dossier(dossier)
+    return after
+
+
+def _say(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    dossier: Dossier,
+    after: switch.Switch,
+    said: tuple[Notice | Withdraw, ...],
+) -> None:
+    coming = dict(switch.projected(after, now.served))
+    following = switch.projected(after, now.served)[:1]
+    dates = Facts(
+        due=now.project(following[0][1]) if following else None,
+        release=now.project(coming[Stage.RELEASED]) if Stage.RELEASED in coming else None,
+    )
+    hers = Facts(hers=True, due=dates.due, release=dates.release)
+    for each in said:
+        match each:
+            case Withdraw(kinds):
+                records.withdraw_letters(dossier.id, [kind.value for kind in kinds], now.lived)
+            case Notice(kind, Audience.HER, climb, name):
+                outbox.post(
+                    records,
+                    custodian,
+                    now,
+                    kind,
+                    dossier.journalist,
+                    hers,
+                    dossier=dossier.id,
+                    climb=climb,
+                    letter=name,
+                )
+            case Notice(kind, Audience.COLLABORATORS, climb, name):
+                for reader in records.collaborators(dossier.id):
+                    if reader.has_left:
+                        continue
+                    numbered = 0 if kind is LetterKind.RELEASE else climb
+                    outbox.post(
+                        records,
+                        custodian,
+                        now,
+                        kind,
+                        reader.account,
+                        dates,
+                        dossier=dossier.id,
+                        climb=numbered,
+                        letter=name,
+                    )
+            case Notice(kind, Audience.OPERATOR, _, _):
+                facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
+                outbox.post_operator(records, custodian, now, kind, facts, dossier.id)
+            case Notice(kind, Audience.REACHED, climb, name):
+                _tell_reached(records, custodian, now, dossier, kind, climb, name)
+
+
+def _tell_reached(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    dossier: Dossier,
+    kind: LetterKind,
+    climb: int,
+    name: str,
+) -> None:
+    told = set()
+    for letter in records.accepted_letters(dossier.id, climb):
+        if LetterKind(letter.kind) not in switch.LADDER_LETTERS or letter.address in told:
+            continue
+        told.add(letter.address)
+        if letter.address is None:
+            outbox.post_operator(records, custodian, now, kind, Facts(account=dossier.journalist), dossier.id)
+            continue
+        address = records.address(letter.address)
+        if address is not None:
+            hers = address.account == dossier.journalist
+            outbox.post_to(
+                records,
+                custodian,
+                now,
+                kind,
+                address,
+                Facts(hers=hers),
+                dossier=dossier.id,
+                climb=climb,
+                letter=name,
+            )
+
+
+def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
+    """One of her addresses accepted a letter; if a stage was waiting for just this one, its time runs from now."""
+    if letter.dossier is None or letter.letter is None or LetterKind(letter.kind) not in STAGE_LETTERS:
+        return
+    apply(records, custodian, now, letter.dossier, Landed(letter.letter))
+
+
+def check_in(
+    records: Records, custodian: Custodian, request: wire.CheckInRequest
+) -> tuple[bytes, list[wire.NotMoved]]:
+    """Take a signed proof of life: every switch of hers that can move moves, the rest is reported."""
+    signed = request.statement.encode()
+    with records.transaction() as now:
+        account = records.account_with_card(request.account)
+        if account is None:
+            raise NotFound("This server knows no such account.")
+        given = statements.read(signed, envelope.VerifyKey.read(account.checkin), CheckIn)
+        stored = ledger.answered(records, signed)
+        if stored is not None:
+            return stored.acknowledgement, []
+        account = _remembered(records, custodian, now, account, request.last)
+        ledger.check(records, custodian, now, account, given)
+        refused = []
+        for dossier in records.dossiers_of(account.id):
+            try:
+                apply(records, custodian, now, dossier.id, switch.CheckIn())
+            except AfterwordError as reason:
+                # One switch that cannot move, or cannot be read, must not cost her the others.
+                refused.append(wire.NotMoved(dossier.id, reason.code, str(reason)))
+        records.set_checked_in(account.id, now.wall)
+        return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
+
+
+def _remembered(
+    records: Records, custodian: Custodian, now: Moment, account: Account, last: str | None
+) -> Account:
+    """What her last acknowledgement proves that this server forgot: then it adopts her number and is marked."""
+    if last is None:
+        return account
+    kept = statements.read(last.encode(), custodian.card.verify_key, Acknowledgement)
+    if kept.account != account.card_hash or kept.server != custodian.hash:
+        raise Untrusted("The acknowledgement sent along is of another account or server.")
+    if kept.seq <= account.seq:
+        return account
+    records.mark_account(account.id)
+    return ledger.note(records, now, account.id, "forgot", seq=kept.seq, number=kept.number)
+
+
+@dataclass(slots=True)
+class Ticked:
+    """What one tick did."""
+
+    moved: int = 0
+    standing: list[str] = field(default_factory=list)
+
+
+class Watch:
+    """Remembers nothing that matters: only what it saw last of a row that another host was counting on."""
+
+    def __init__(self, records: Records, custodian: Custodian) -> None:
+        self._records = records
+        self._custodian = custodian
+        self._seen: tuple[Service, int] | None = None
+
+    def tick(self) -> Ticked:
+        """Advance time and move what is due, one move for each switch. Raises `Damaged` if the database is."""
+        done = Ticked()
+        with self._records.transaction() as now:
+            ours = now.exact
+        if not ours:
+            self._consider_take_over(now)
+            return done
+        for names in self._late(now):
+            self._move(names, done)
+        return done
+
+    def _late(self, now: Moment) -> Iterator[list[str]]:
+        # The list is made before anything moves, so that no switch is moved twice in one tick.
+        names: list[str] = []
+        behind = ""
+        while page := self._records.switches_behind(now.era, BATCH, behind):
+            names += page
+            behind = page[-1]
+        known = set(names)
+        after = (-1, "")
+        while due := self._records.due_switches(now.served, BATCH, after):
+            names += [dossier for _, dossier in due if dossier not in known]
+            after = due[-1]
+        for start in range(0, len(names), BATCH):
+            yield names[start : start + BATCH]
+
+    def _move(self, names: list[str], done: Ticked) -> None:
+        try:
+            with self._records.transaction() as now:
+                moved = sum(self._move_one(now, name) for name in names)
+            done.moved += moved
+        except Exception as reason:
+            if len(names) == 1:
+                log.error("dossier %s stands still: %s", names[0], type(reason).__name__)
+                done.standing.append(names[0])
+                return
+            for name in names:
+                self._move([name], done)
+
+    def _move_one(self, now: Moment, dossier: str) -> int:
+        event = switch.next_event(self._records.switch(dossier).switch, now.served, now.era)
+        if event is None:
+            return 0
+        apply(self._records, self._custodian, now, dossier, event)
+        return 1
+
+    def _consider_take_over(self, now: Moment) -> None:
+        row = self._records.service()
+        boot = self._records.clock.boot()
+        if row is None:
+            raise Damaged("The row of service time is gone.")
+        if self._seen is None or self._seen[0] != row:
+            self._seen = (row, boot)
+        elif boot - self._seen[1] >= TAKEOVER_TICKS * now.tick:
+            self._records.take_over()
+            self._seen = None
