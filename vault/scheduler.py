@@ -1,0 +1,148 @@
+"""The metronome: calls a function again and again, and knows nothing of what it does.
+
+Rule of this room: all truth is in our rows, so losing or doubling any beat is harmless. One thing it must not do is
+stand still: a beat that fails is logged and forgotten, and the wall clock, which APScheduler reads, may jump.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from vault.errors import Damaged
+
+log = logging.getLogger("afterword.scheduler")
+_quiet = logging.getLogger("afterword.scheduler.parts")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+_MISSED_BEATS: Final = 3
+
+
+def run_watch(
+    tick: Callable[[], None],
+    every: int,
+    probe: Callable[[], bool],
+    probe_every: int,
+    on_probe: Callable[[bool], None],
+    stop: threading.Event,
+) -> None:
+    """Tick every `every` ms and knock at the public door every `probe_every` ms, until `stop` is set.
+
+    `probe` may hang: it has a thread of its own, and `on_probe` hears what it found. Nothing stops the ticks but
+    `Damaged`, from either of them: it is raised here after the last running call has ended.
+    """
+    _run([("tick", tick, every), ("probe", lambda: on_probe(probe()), probe_every)], stop)
+
+
+def run_deliver(deliver: Callable[[], int], every: int, stop: threading.Event) -> None:
+    """Deliver what is waiting every `every` ms, and go on at once while there was something."""
+
+    def empty_the_outbox() -> None:
+        while not stop.is_set() and deliver():
+            pass
+
+    _run([("deliver", empty_the_outbox, every)], stop)
+
+
+def until_told() -> threading.Event:
+    """Set by the first SIGTERM or SIGINT. Call it before any thread is started.
+
+    A thread waits for the signals: a handler would run inside of `Event.wait`, and could not take its lock.
+    """
+    told = threading.Event()
+    wanted = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+
+    def listen() -> None:
+        signal.sigwait(wanted)
+        told.set()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    return told
+
+
+class _FromNow(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """So long after the last turn was noticed. APScheduler's own interval would count up every turn of a wall clock
+    that was put forward, one by one: with a clock set from 1970, hundreds of millions."""
+
+    def __init__(self, every: int) -> None:
+        self._every = timedelta(milliseconds=every)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        return now + self._every
+
+
+class _Beat:
+    """One thing to be done again and again; survives whatever it raises, except `Damaged`."""
+
+    def __init__(self, name: str, do: Callable[[], None], every: int, stop: threading.Event) -> None:
+        self.name = name
+        self.trigger = _FromNow(every)
+        self.every = every
+        self.begun = 0
+        self.ended = 0
+        self.damaged: Damaged | None = None
+        self._do = do
+        self._stop = stop
+
+    def __call__(self) -> None:
+        if self._stop.is_set():
+            return
+        self.begun += 1
+        try:
+            self._do()
+        except Damaged as damaged:
+            self.damaged = damaged
+            self._stop.set()
+        except Exception as wrong:  # whatever it is, the next beat may succeed
+            log.error("%s failed: %s", self.name, type(wrong).__name__)
+        finally:
+            self.ended += 1
+
+
+def _run(work: list[tuple[str, Callable[[], None], int]], stop: threading.Event) -> None:
+    beats = [_Beat(name, do, every, stop) for name, do, every in work]
+    scheduler = BackgroundScheduler(
+        logger=_quiet,
+        timezone="UTC",
+        executors={beat.name: ThreadPoolExecutor(1) for beat in beats},
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+    )
+    for beat in beats:
+        scheduler.add_job(beat, executor=beat.name)  # once, now
+        scheduler.add_job(beat, beat.trigger, id=beat.name, executor=beat.name)
+    scheduler.start()
+    try:
+        _watch_over(scheduler, beats, stop)
+    finally:
+        stop.set()
+        scheduler.shutdown(wait=True)
+    for beat in beats:
+        if beat.damaged is not None:
+            raise beat.damaged
+
+
+def _watch_over(scheduler: BackgroundScheduler, beats: list[_Beat], stop: threading.Event) -> None:
+    """Begin a beat's schedule anew when it has missed several turns: the wall clock was put back.
+
+    APScheduler waits for an instant of the wall clock. If somebody sets that clock back by a day, it waits a day.
+    """
+    turn = min(beat.every for beat in beats)
+    idle = dict.fromkeys((beat.name for beat in beats), 0)
+    seen = {beat.name: beat.begun for beat in beats}
+    while not stop.wait(turn / 1000):
+        for beat in beats:
+            if beat.begun != seen[beat.name] or beat.begun != beat.ended:
+                seen[beat.name], idle[beat.name] = beat.begun, 0
+                continue
+            idle[beat.name] += turn
+            if idle[beat.name] >= _MISSED_BEATS * beat.every:
+                idle[beat.name] = 0
+                scheduler.reschedule_job(beat.name, trigger=beat.trigger)
