@@ -4,46 +4,24 @@ Rule of this room: nothing secret rests here in clear. The keyring is an age fil
 owner; whoever takes this folder learns who wrote to whom, and can open nothing that was sent.
 """
 
-import fcntl
 import os
 import sqlite3
-import stat
-import tempfile
 import unicodedata
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from cli import disk
 from vault import age, identity
-from vault.errors import BadUsage, Conflict, Damaged, NotFound, Refused, Untrusted
+from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.statements import Role
 
 KEYRING: Final = "keyring.age"
 STATE: Final = "state.db"
 _SHORTEST_ID: Final = 4
-
-# Numbered by user_version; never edited once released, only added to.
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE cards (
-        hash BLOB NOT NULL, role TEXT NOT NULL, verify TEXT NOT NULL, label TEXT NOT NULL, folded TEXT NOT NULL,
-        envelope BLOB NOT NULL, compared INTEGER, PRIMARY KEY (hash, role)
-    );
-    CREATE TABLE dossiers (
-        id TEXT PRIMARY KEY, role TEXT NOT NULL, title BLOB, epoch INTEGER NOT NULL, roster TEXT NOT NULL,
-        head TEXT, bundles INTEGER NOT NULL
-    );
-    CREATE TABLE rosters (
-        dossier TEXT NOT NULL, epoch INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (dossier, epoch)
-    );
-    CREATE TABLE pending (dossier TEXT NOT NULL, kind TEXT NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (dossier, kind));
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +75,7 @@ class Home:
                 f"Nobody has joined from this computer yet ({path} is empty); run: afterword join INVITE-URL",
                 code="no-home",
             )
-        home = cls(path, _connect(path / STATE))
+        home = cls(path, disk.connect(path / STATE))
         if not unfinished and not home.joined:
             home.close()
             raise Refused(
@@ -114,14 +92,13 @@ class Home:
         if (path / KEYRING).exists():
             raise Refused(f"There is a home in {path} already.", code="home-exists")
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _clear_remains(path)
         path.chmod(0o700)
-        for name in (STATE, f"{STATE}-wal", f"{STATE}-shm"):
-            (path / name).unlink(missing_ok=True)
-        db = _connect(path / STATE)
-        with _transaction(db):
+        db = disk.connect(path / STATE)
+        with disk.transaction(db):
             for name, value in (("url", url.encode()), ("server", server.envelope), ("card", card.envelope)):
                 db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
-        write_private(path / KEYRING, keyring)
+        disk.write_private(path / KEYRING, keyring)
         return cls(path, db)
 
     def close(self) -> None:
@@ -149,7 +126,7 @@ class Home:
 
     def lock_with(self, keyring: Keyring, passphrase: str, random: identity.Random) -> None:
         """Seal the keyring under another passphrase; at every moment the old or the new file is whole."""
-        write_private(self.path / KEYRING, identity.write_keyring(keyring, passphrase, random))
+        disk.write_private(self.path / KEYRING, identity.write_keyring(keyring, passphrase, random))
 
     # Facts: one value each.
 
@@ -340,11 +317,11 @@ class Home:
 
     def transaction(self) -> AbstractContextManager[None]:
         """One or none of what is written inside; may stand within another."""
-        return _transaction(self.db)
+        return disk.transaction(self.db)
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Held by one process at a time, Conflict with code `busy`; a crash lets go of it."""
-        return lock(self.path, name)
+        return disk.lock(self.path, name)
 
     def _fact(self, name: str) -> bytes:
         if (value := self.fact(name)) is None:
@@ -359,84 +336,16 @@ class Home:
         return None if value is None else int(value)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """A whole file, for its owner only, durable before it takes its name."""
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def lock(path: Path, name: str) -> Iterator[None]:
-    """An flock on a file of its own, which the kernel lets go of when its process ends, however it ends."""
-    descriptor = os.open(path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"Another `afterword {name}` is at work in this home; wait until it has finished.",
-                code="busy",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def exposed(path: Path) -> list[Path]:
-    """What in this home other users of the computer could read."""
-    return [each for each in (path, *sorted(path.iterdir())) if stat.S_IMODE(each.lstat().st_mode) & 0o077]
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    if db.in_transaction:  # part of the one around it
-        yield
-        return
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # The file is made before SQLite would make it with whatever the umask leaves; -wal and -shm follow its mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=10, isolation_level=None)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA secure_delete = ON")
-        with _transaction(db):
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > len(MIGRATIONS):
-                raise Refused(
-                    "This home was last used by a newer Afterword; update the program.", code="newer-home"
-                )
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
-                for command in filter(str.strip, script.split(";")):
-                    db.execute(command)
-                db.execute(f"PRAGMA user_version = {number}")
-    except BaseException:
-        db.close()
-        raise
-    return db
+def _clear_remains(path: Path) -> None:
+    """What an interrupted `create` left. A folder with anything else in it is not taken: `wipe` removes it all."""
+    remains = list(path.iterdir())
+    if any(not each.name.startswith((STATE, f".{KEYRING}.")) for each in remains):
+        raise Refused(
+            f"{path} holds other files; point AFTERWORD_HOME to an empty folder, or to one that does not exist.",
+            code="home-not-empty",
+        )
+    for each in remains:
+        each.unlink()
 
 
 def _folded(text: str) -> str:
