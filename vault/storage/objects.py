@@ -119,6 +119,8 @@ class MemoryObjects:
         try:
             return self._continue(place, offset, body, size)
         finally:
+            if not self._partial.get(place, b"-"):
+                del self._partial[place]
             self._busy.discard(place)
 
     def held(self, key: str) -> int:
@@ -147,10 +149,10 @@ class MemoryObjects:
                 del held[place]
 
     def names(self, dossier: str) -> Iterator[str]:
-        return iter(sorted(name for home, name in self._stored if home == dossier_of(dossier)))
+        return self._of(dossier_of(dossier), self._stored)
 
     def unfinished(self, dossier: str) -> Iterator[str]:
-        return iter(sorted(name for home, name in self._partial if home == dossier_of(dossier)))
+        return self._of(dossier_of(dossier), self._partial)
 
     def free(self) -> int:
         return self.room - sum(len(whole) for whole in (*self._stored.values(), *self._partial.values()))
@@ -163,10 +165,13 @@ class MemoryObjects:
             held = self._partial.pop(place)[:0]
         if offset != len(held):
             raise WrongOffset(len(held))
+        self._partial[place] = held
         try:
             for block in gathered(body, Room(size - len(held))):
                 if len(block) > self.free():
                     raise full()
+                if place not in self._partial:
+                    raise gone()
                 self._partial[place] = held = held + block
             if len(held) == size and hashlib.sha256(held).hexdigest() != place[1]:
                 raise mismatch(place[1])
@@ -176,6 +181,10 @@ class MemoryObjects:
         if len(held) < size:
             return Partial(len(held))
         return self._store(place)
+
+    @staticmethod
+    def _of(dossier: str, places: Iterable[tuple[str, str]]) -> Iterator[str]:
+        return iter(sorted(name for home, name in places if home == dossier))
 
     def _store(self, place: tuple[str, str]) -> Received:
         if place not in self._partial:
