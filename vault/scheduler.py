@@ -69,14 +69,17 @@ def until_told() -> threading.Event:
 
 
 class _FromNow(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """So long after the last turn was noticed. APScheduler's own interval would count up every turn of a wall clock
-    that was put forward, one by one: with a clock set from 1970, hundreds of millions."""
+    """Now, and then so long after the last turn was noticed.
+
+    APScheduler's own interval would count up every turn that a wall clock put forward has passed over, one by one:
+    with a clock set from 1970, hundreds of millions.
+    """
 
     def __init__(self, every: int) -> None:
         self._every = timedelta(milliseconds=every)
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        return now + self._every
+        return now if previous is None else now + self._every
 
 
 class _Beat:
@@ -116,7 +119,6 @@ def _run(work: list[tuple[str, Callable[[], None], int]], stop: threading.Event)
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
     )
     for beat in beats:
-        scheduler.add_job(beat, executor=beat.name)  # once, now
         scheduler.add_job(beat, beat.trigger, id=beat.name, executor=beat.name)
     scheduler.start()
     try:

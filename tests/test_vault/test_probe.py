@@ -1,0 +1,95 @@
+"""The public door counts as open only if our own server answered through it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from vault import wire
+from vault.couriers.probe import Door
+
+
+@contextmanager
+def a_server(
+    status: int, body: bytes, headers: dict[str, str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def health(ok: bool, ticking: bool) -> bytes:
+    return wire.write(wire.Health(ok=ok, ticking=ticking))
+
+
+def test_a_server_that_is_well_opens_the_door() -> None:
+    with a_server(200, health(ok=True, ticking=True)) as (url, asked):
+        assert Door(url + "/").opens()
+    assert asked == ["/api/v1/health"]
+
+
+def test_a_server_whose_watch_has_not_begun_opens_the_door_so_that_it_can_begin() -> None:
+    with a_server(503, health(ok=False, ticking=False)) as (url, _):
+        assert Door(url).opens()
+
+
+def test_a_server_that_ticks_but_is_not_well_keeps_the_door_shut() -> None:
+    with a_server(503, health(ok=False, ticking=True)) as (url, _):
+        assert not Door(url).opens()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>Welcome to this proxy!</html>"),
+        (502, b'{"ok": true, "ticking": true}'),
+        (404, b'{"ok": true, "ticking": true}'),
+        (200, b'{"ok": true}'),
+        (200, b""),
+        (200, b'{"ok": true, "ticking": true, "more": "' + b"x" * 5_000 + b'"}'),
+    ],
+)
+def test_whatever_else_answers_in_its_place_is_not_our_server(status: int, body: bytes) -> None:
+    with a_server(status, body) as (url, _):
+        assert not Door(url).opens()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with a_server(200, health(ok=True, ticking=True)) as (target, followed):
+        with a_server(302, b"", {"Location": f"{target}/api/v1/health"}) as (url, _):
+            assert not Door(url).opens()
+        assert followed == []
+
+
+def test_a_server_that_is_not_there_is_a_shut_door() -> None:
+    with a_server(200, b"") as (url, _):
+        gone = url
+    assert not Door(gone, timeout=500).opens()
+
+
+def test_a_proxy_that_is_not_there_is_a_shut_door() -> None:
+    with a_server(200, b"") as (url, _):
+        gone = url
+    assert not Door("http://example.onion", proxy=gone.replace("http", "socks5h"), timeout=500).opens()
