@@ -227,9 +227,15 @@ def translated() -> Iterator[None]:
                 raise Conflict("Such a row exists already.", code="taken") from wrong
             case sqlite3.SQLITE_CONSTRAINT if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
                 raise Conflict("What this row belongs to is gone.", code="orphan") from wrong
+            case None if "decode to UTF-8" in str(wrong):
+                # The one error that quotes what the row holds: its text goes no further.
+                raise _no_text() from None
             case _:
                 # Anything else is a mistake in our SQL, and its trace is what a developer needs.
                 raise
+    except UnicodeDecodeError:
+        # A damaged schema, quoted by SQLite in a message that Python cannot read.
+        raise _no_text() from None
 
 
 def load_migrations() -> tuple[Migration, ...]:
@@ -335,6 +341,10 @@ def _refuse_strangers(applied: list[tuple[int, str]], known: Sequence[Migration]
     for (number, name), step in zip(applied, known, strict=False):
         if (number, name) != (step.number, step.name):
             raise Damaged(f"The database has had another migration {number} than this program knows.")
+
+
+def _no_text() -> Damaged:
+    return Damaged("The database holds text that is none; stop and restore a backup.")
 
 
 def _named(cursor: sqlite3.Cursor, row: tuple[Value, ...]) -> Row:
