@@ -49,8 +49,12 @@ def acknowledge(
     *,
     change: str | None = None,
     commitment: str | None = None,
+    again: bool = False,
 ) -> bytes:
-    """Link an accepted statement into its account's chain and sign that it is there."""
+    """Link an accepted statement into its account's chain and sign that it is there.
+
+    `again` replaces the answer that a roster got when it began to cool.
+    """
     hash = envelope.statement_hash(signed).hex()
     dossier = getattr(statement, "dossier", None)
     row = note(
@@ -70,6 +74,8 @@ def acknowledge(
             created=now.wall,
         )
     )
+    if again:
+        records.forget_statement(hash)
     records.add_statement(Stored(hash, account, dossier, statement.kind, signed, answer, change))
     return answer
 

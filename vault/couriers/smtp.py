@@ -68,7 +68,7 @@ class SmtpCourier:
         try:
             letter = write_letter(parcel)
             envelope = (_ascii(parcel.sender), _ascii(parcel.to))
-        except (ValueError, MessageError, OverflowError):
+        except (ValueError, MessageError, OverflowError, OSError):  # the last two: a date beyond the calendar
             return PermanentFailure("the address or the letter cannot be written as mail")
         try:
             with self._deadline():

@@ -59,7 +59,8 @@ CREATE TABLE rosters (
     PRIMARY KEY (dossier, epoch)
 );
 CREATE TABLE collaborators (
-    dossier TEXT NOT NULL REFERENCES dossiers (id), place INTEGER NOT NULL, account TEXT NOT NULL REFERENCES accounts (id),
+    dossier TEXT NOT NULL REFERENCES dossiers (id), place INTEGER NOT NULL,
+    account TEXT NOT NULL REFERENCES accounts (id),
     card_hash TEXT NOT NULL, share BLOB NOT NULL, proof BLOB, proved BIGINT, has_left INTEGER NOT NULL,
     contribution BLOB, collected BIGINT, PRIMARY KEY (dossier, place)
 );

@@ -134,7 +134,8 @@ class Dossiers(Rows):
 
     def set_collected(self, dossier: str, account: str, wall: int) -> None:
         self.db.run(
-            "UPDATE collaborators SET collected = COALESCE(collected, :wall) WHERE dossier = :id AND account = :account",
+            "UPDATE collaborators SET collected = COALESCE(collected, :wall) "
+            "WHERE dossier = :id AND account = :account",
             id=dossier,
             account=account,
             wall=wall,
@@ -199,7 +200,8 @@ class Dossiers(Rows):
         return [
             (str(row["dossier"]), str(row["name"]))
             for row in self.db.all(
-                "SELECT dossier, name FROM objects WHERE bundle IS NULL AND stored <= :before ORDER BY stored LIMIT :limit",
+                "SELECT dossier, name FROM objects WHERE bundle IS NULL AND stored <= :before "
+                "ORDER BY stored LIMIT :limit",
                 before=before,
                 limit=limit,
             )

@@ -78,7 +78,8 @@ class Letters(Rows):
     def accepted_letters(self, dossier: str, climb: int) -> list[Letter]:
         return self._all(
             Letter,
-            "SELECT * FROM outbox WHERE dossier = :dossier AND state = 'accepted' AND climb = :climb ORDER BY posted, id",
+            "SELECT * FROM outbox WHERE dossier = :dossier AND state = 'accepted' AND climb = :climb "
+            "ORDER BY posted, id",
             dossier=dossier,
             climb=climb,
         )

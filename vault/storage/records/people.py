@@ -26,7 +26,8 @@ class People(Rows):
     def account_in_session(self, token: str, lived: int) -> Account | None:
         return self._one(
             Account,
-            "SELECT a.* FROM accounts a JOIN sessions s ON s.account = a.id WHERE s.token = :token AND s.expires > :lived",
+            "SELECT a.* FROM accounts a JOIN sessions s ON s.account = a.id "
+            "WHERE s.token = :token AND s.expires > :lived",
             token=token,
             lived=lived,
         )
@@ -201,6 +202,9 @@ class People(Rows):
             # Only the newest matters: an older one sent again is stale by its seq.
             self.db.run("DELETE FROM statements WHERE account = :a AND kind = 'checkin'", a=stored.account)
         self._insert("statements", stored)
+
+    def forget_statement(self, hash: str) -> None:
+        self.db.run("DELETE FROM statements WHERE hash = :hash", hash=hash)
 
     def extend_history(self, account: str, seq: int, number: int, entry: str, hash: str) -> None:
         self.db.run(

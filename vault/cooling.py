@@ -1,0 +1,194 @@
+"""Nothing quick under a gun: changes that take days, in full view of everybody concerned.
+
+Rule of this room: what would destroy, redirect, lengthen or silence an armed switch is told at once, can be
+cancelled until it has cooled, and takes effect only while she is known to be well.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from vault import ledger, letters, outbox, switch, watch
+from vault.custodian import Custodian
+from vault.errors import AfterwordError, NotFound, Refused
+from vault.letters import Facts, LetterKind
+from vault.service import Moment
+from vault.statements import Dwells, Pause, PlanChange
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Address, Change, Dossier
+from vault.switch import Plan, Stage
+
+BATCH: Final = 100
+# In these a change may take effect; a long pause only where the switch's own table lets one begin.
+CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
+UNARMED: Final = frozenset({Stage.NEW, Stage.RELEASED, Stage.DESTROYED})
+
+
+def ask(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    dossier: Dossier,
+    kind: letters.Change,
+    hash: str,
+    body: bytes,
+) -> str:
+    """Take up a slow change of one dossier; one of each kind at a time."""
+    if any(each.kind == kind.value for each in records.changes_of_dossier(dossier.id)):
+        raise Refused(
+            "A change of this kind is cooling already; wait for it, or run `afterword cancel` first.",
+            code="change-pending",
+        )
+    change = Change(
+        hash,
+        dossier.journalist,
+        dossier.id,
+        kind.value,
+        custodian.rest(body),
+        now.wall,
+        now.stamp + dossier.cooling,
+        0,
+    )
+    records.add_change(change)
+    ledger.note(
+        records, now, dossier.journalist, "change-asked", dossier=dossier.id, kind=kind.value, change=hash
+    )
+    _tell(records, custodian, now, LetterKind.CHANGE_ASKED, change)
+    return hash
+
+
+def ask_address(
+    records: Records, custodian: Custodian, now: Moment, account: Account, address: Address
+) -> str:
+    """Take up the removal of one of her confirmed addresses; it cools for the longest of her dossiers' times."""
+    hash = hashlib.sha256(
+        b"afterword/removal/v1" + bytes.fromhex(address.id) + bytes.fromhex(account.history)
+    ).hexdigest()
+    longest = max(dossier.cooling for dossier in _armed(records, account.id))
+    body = custodian.rest(address.id.encode())
+    kind = letters.Change.ADDRESS
+    change = Change(hash, account.id, None, kind.value, body, now.wall, now.stamp + longest, 0)
+    records.add_change(change)
+    records.mark_removal(address.id, hash)
+    ledger.note(records, now, account.id, "change-asked", kind=kind.value, change=hash)
+    _tell(records, custodian, now, LetterKind.CHANGE_ASKED, change)
+    return hash
+
+
+def cancel(records: Records, custodian: Custodian, now: Moment, account: Account, hash: str) -> None:
+    """Take back a change of hers that has not taken effect."""
+    change = records.change(hash)
+    if change is None or change.account != account.id:
+        raise NotFound("No such change is under way; `afterword status` lists them.", code="no-such-change")
+    records.drop_change(hash)
+    if change.dossier is None:
+        records.mark_removal(custodian.wake(change.body).decode(), None)
+    ledger.note(
+        records, now, account.id, "change-cancelled", dossier=change.dossier, kind=change.kind, change=hash
+    )
+    _tell(records, custodian, now, LetterKind.CHANGE_CANCELLED, change)
+
+
+def finish(records: Records, custodian: Custodian, now: Moment, change: Change) -> None:
+    """Say and note that a change has taken effect, and forget it."""
+    records.drop_change(change.hash)
+    ledger.note(
+        records,
+        now,
+        change.account,
+        "change-done",
+        dossier=change.dossier,
+        kind=change.kind,
+        change=change.hash,
+    )
+    _tell(records, custodian, now, LetterKind.CHANGE_DONE, change)
+
+
+def take_effect(records: Records, custodian: Custodian) -> int:
+    """Everything that has cooled and whose moment it is; how many changes took effect."""
+    with records.transaction() as now:
+        ready = [change.hash for change in records.ready_changes(now.served, BATCH)] if now.exact else []
+    return sum(_take_effect(records, custodian, hash) for hash in ready)
+
+
+def _take_effect(records: Records, custodian: Custodian, hash: str) -> int:
+    with records.transaction() as now:
+        change = records.change(hash)
+        if change is None or change.cooled > now.served:
+            return 0
+        try:
+            _effect(records, custodian, now, change)
+        except Refused:
+            # A check-in or a pause came in between; its moment will come again.
+            return 0
+        return 1
+
+
+def _effect(records: Records, custodian: Custodian, now: Moment, change: Change) -> None:
+    body = custodian.wake(change.body)
+    if change.dossier is None:
+        address = body.decode()
+        records.withdraw_letters_to(address, now.lived)
+        finish(records, custodian, now, change)
+        records.remove_address(address)
+        return
+    if records.switch(change.dossier).switch.stage not in CALM:
+        return
+    match letters.Change(change.kind):
+        case letters.Change.DESTROY:
+            # Said before it is done: afterwards nobody is on the roster any more.
+            finish(records, custodian, now, change)
+            watch.apply(records, custodian, now, change.dossier, switch.Destroy())
+        case letters.Change.PLAN:
+            plan = msgspec.json.decode(body, type=PlanChange).plan
+            watch.apply(records, custodian, now, change.dossier, switch.Replanned(read_plan(plan)))
+            finish(records, custodian, now, change)
+        case letters.Change.PAUSE:
+            length = msgspec.json.decode(body, type=Pause).length
+            watch.apply(records, custodian, now, change.dossier, switch.Pause(length))
+            finish(records, custodian, now, change)
+        case letters.Change.ROSTER | letters.Change.ADDRESS:
+            raise AfterwordError("This change does not take effect by time alone.")
+
+
+def read_plan(dwells: Dwells) -> Plan:
+    return Plan(dwells.every, dwells.remind, dwells.warn, dwells.grace)
+
+
+def has_armed(records: Records, account: str) -> bool:
+    """Whether any switch of hers runs: from then on her changes are slow."""
+    return any(True for _ in _armed(records, account))
+
+
+def is_armed(stage: Stage) -> bool:
+    return stage not in UNARMED
+
+
+def _armed(records: Records, account: str) -> Iterable[Dossier]:
+    return (
+        dossier
+        for dossier in records.dossiers_of(account)
+        if is_armed(records.switch(dossier.id).switch.stage)
+    )
+
+
+def _tell(records: Records, custodian: Custodian, now: Moment, kind: LetterKind, change: Change) -> None:
+    """To all her addresses, and to every collaborator it concerns."""
+    what = letters.Change(change.kind)
+    effect = now.project(change.cooled) if kind is LetterKind.CHANGE_ASKED else None
+    hers = Facts(hers=True, change=what, effect=effect)
+    outbox.post(records, custodian, now, kind, change.account, hers, dossier=change.dossier)
+    concerned = (
+        [dossier.id for dossier in _armed(records, change.account)]
+        if change.dossier is None
+        else [change.dossier]
+    )
+    told = set()
+    for dossier in concerned:
+        for reader in records.collaborators(dossier):
+            if reader.account not in told and not reader.has_left:
+                told.add(reader.account)
+                facts = Facts(change=what, effect=effect)
+                outbox.post(records, custodian, now, kind, reader.account, facts, dossier=dossier)

@@ -1,0 +1,171 @@
+"""Bundles come in: objects first, then the head that commits them.
+
+Rule of this room: a row never points at nothing, nothing that a head names is ever deleted, and nothing is taken
+that the quota or the disk cannot hold.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from vault import envelope, ledger, wire
+from vault.clock import DAY
+from vault.custodian import Custodian
+from vault.dossiers import CLOSED, own
+from vault.errors import Conflict, NoSpace, NotFound, OverQuota, Refused
+from vault.statements import Head
+from vault.storage.objects import Objects, Partial
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Dossier
+from vault.stream import OBJECT_SIZE
+
+ADRIFT_LIVES: Final = 30 * DAY
+SWEEP: Final = 100
+PAGE: Final = 100
+
+
+def missing(records: Records, account: Account, dossier: str, names: tuple[str, ...]) -> wire.MissingNames:
+    """Which of these objects this dossier lacks, in the order asked."""
+    with records.reading():
+        row = own(records, account, dossier)
+        return wire.MissingNames(tuple(name for name in names if not records.has_object(row.id, name)))
+
+
+def held(records: Records, objects: Objects, account: Account, dossier: str, name: str) -> tuple[bool, int]:
+    """Whether the object is stored, and how many bytes of an interrupted upload are."""
+    with records.reading():
+        row = own(records, account, dossier)
+        if records.has_object(row.id, name):
+            return True, OBJECT_SIZE
+    return False, objects.held(f"{dossier}/{name}")
+
+
+def receive(
+    records: Records,
+    objects: Objects,
+    account: Account,
+    dossier: str,
+    name: str,
+    offset: int,
+    body: Iterable[bytes],
+    low_water: int,
+) -> bool:
+    """Take an object, or the rest of one; whether it was new. The file is durable before its row is."""
+    with records.reading():
+        row = own(records, account, dossier)
+        if records.has_object(row.id, name):
+            return False
+        _require_open(records, row)
+        _require_room(account)
+    if objects.free() < low_water + OBJECT_SIZE:
+        raise NoSpace("The server's disk is nearly full; the operator has to make room. Nothing was lost.")
+    received = objects.receive(f"{dossier}/{name}", offset, body, OBJECT_SIZE)
+    if isinstance(received, Partial):
+        raise Refused(f"The connection ended after {received.held} bytes; they are kept.", code="partial")
+    with records.transaction() as now:
+        row = own(records, account, dossier)
+        fresh = records.account(account.id)
+        if fresh is None:
+            raise NotFound("There is no such dossier.")
+        _require_open(records, row)
+        added = records.add_object(row.id, name, now.lived)
+        if added:
+            _require_room(fresh)
+            records.use_quota(account.id, OBJECT_SIZE)
+    return bool(added)
+
+
+def read(
+    records: Records,
+    objects: Objects,
+    account: Account,
+    dossier: str,
+    name: str,
+    start: int,
+    stop: int | None,
+) -> Iterator[bytes]:
+    """An object's bytes, for the journalist, and after the release for a collaborator."""
+    with records.reading():
+        row = _readable(records, account, dossier)
+        if not records.has_object(row.id, name):
+            raise NotFound("There is no such object.")
+    return objects.read(f"{dossier}/{name}", start, stop)
+
+
+def commit(
+    records: Records, custodian: Custodian, account: Account, dossier: str, request: wire.Submission
+) -> bytes:
+    """A head: every object it names is here, and it follows the newest; the acknowledgement."""
+    signed = request.statement.encode()
+    head = ledger.read_person(signed, account, Head)
+    with records.transaction() as now:
+        row = own(records, account, dossier)
+        if head.dossier != dossier:
+            raise NotFound("There is no such dossier.")
+        stored = ledger.answered(records, signed)
+        if stored is not None and stored.account == account.id:
+            return stored.acknowledgement
+        _require_open(records, row)
+        if head.bundle != row.bundles + 1 or head.prev != row.head:
+            raise Conflict(
+                "Another push to this dossier was faster; run the command again, it goes on from there.",
+                code="head-conflict",
+            )
+        if head.replace is not None and head.replace > head.bundle:
+            raise Refused("A fresh start begins with this bundle or one before it.", code="wrong-head")
+        if len(set(head.objects)) != len(head.objects) or len(head.objects) < row.minimum:
+            raise Refused("This head does not list its bundle's objects as it should.", code="wrong-head")
+        if records.name_objects(dossier, head.objects, head.bundle) != len(head.objects):
+            raise Conflict(
+                "The server lacks objects of this bundle; run the command again.", code="objects-missing"
+            )
+        hash = envelope.statement_hash(signed).hex()
+        records.add_head(dossier, head.bundle, hash, signed, now.wall)
+        return ledger.acknowledge(records, custodian, now, account.id, signed, head)
+
+
+def heads(records: Records, account: Account, dossier: str, after: int) -> wire.Heads:
+    with records.reading():
+        row = _readable(records, account, dossier)
+        found = records.heads(row.id, after, PAGE + 1)
+    return wire.Heads(tuple(each.decode() for each in found[:PAGE]), len(found) > PAGE)
+
+
+def sweep(records: Records, objects: Objects) -> int:
+    """Delete what no head has named for thirty days, and what a destroyed dossier left; row first, file second."""
+    with records.transaction() as now:
+        before = now.lived - ADRIFT_LIVES
+        gone = [
+            (dossier, name)
+            for dossier, name in records.adrift(max(before, 0), SWEEP)
+            if records.forget_object(dossier, name, max(before, 0))
+        ]
+        for dossier, _ in gone:
+            row = records.dossier(dossier)
+            if row is not None:
+                records.use_quota(row.journalist, -OBJECT_SIZE)
+    for dossier, name in gone:
+        objects.delete(f"{dossier}/{name}")
+    return len(gone)
+
+
+def _readable(records: Records, account: Account, dossier: str) -> Dossier:
+    hers = records.own_dossier(dossier, account.id)
+    shared = records.shared_dossier(dossier, account.id)
+    released = records.release(dossier)
+    if hers is not None:
+        return hers
+    if shared is None:
+        raise NotFound("There is no such dossier.")
+    if released is None:
+        raise Conflict("This dossier has not been released.", code="not-released")
+    return shared
+
+
+def _require_open(records: Records, row: Dossier) -> None:
+    if records.switch(row.id).switch.stage in CLOSED:
+        raise Conflict("This dossier has ended; nothing more can be added to it.", code="released")
+
+
+def _require_room(account: Account) -> None:
+    if account.used + OBJECT_SIZE > account.quota:
+        raise OverQuota("Your quota on this server is used up; ask the operator for more.")

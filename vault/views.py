@@ -1,0 +1,148 @@
+"""How a dossier looks to those who may see it.
+
+Rule of this room: reads only; people are shown projected dates, which hold if the server keeps running.
+"""
+
+from typing import Final
+
+from vault import orders, release, switch, wire
+from vault.cooling import CALM
+from vault.custodian import Custodian
+from vault.dossiers import own
+from vault.errors import Damaged, NotFound
+from vault.service import Moment
+from vault.statements import Dwells
+from vault.storage.records import Records
+from vault.storage.records.rows import Account, Change, Collaborator, Dossier
+from vault.switch import Stage
+
+PAGE: Final = 100
+
+
+def dossiers(records: Records, account: Account) -> wire.Dossiers:
+    """Hers first, then those she is a collaborator of."""
+    with records.reading() as now:
+        rows = [*records.dossiers_of(account.id), *records.dossiers_shared_with(account.id)]
+        return wire.Dossiers(tuple(_state(records, now, account, row) for row in rows), now.wall)
+
+
+def hers(records: Records, account: Account) -> tuple[wire.DossierState, ...]:
+    """What a check-in answers with."""
+    with records.reading() as now:
+        return tuple(_state(records, now, account, row) for row in records.dossiers_of(account.id))
+
+
+def dossier(records: Records, account: Account, dossier: str) -> wire.DossierState:
+    with records.reading() as now:
+        return _state(records, now, account, orders.find(records, account, dossier))
+
+
+def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wire.DossierState:
+    journalist = records.account(row.journalist)
+    if journalist is None:
+        raise Damaged(f"Dossier {row.id} belongs to nobody.")
+    seen = records.switch(row.id)
+    mine = row.journalist == account.id
+    released = records.release(row.id)
+    changes = [*records.changes_of_dossier(row.id)]
+    if mine:
+        changes += [each for each in records.changes_of_account(account.id) if each.dossier is None]
+    return wire.DossierState(
+        dossier=row.id,
+        role="journalist" if mine else "collaborator",
+        journalist=journalist.card_hash,
+        title=wire.write_blob(row.title) if mine and row.title else None,
+        stage=seen.switch.stage.value,
+        since=seen.since,
+        trying=seen.switch.trying,
+        projected=tuple(
+            wire.Projected(stage.value, now.project(at))
+            for stage, at in switch.projected(seen.switch, now.served)
+        ),
+        plan=Dwells(*seen.switch.plan.dwells()),
+        cooling=row.cooling,
+        epoch=row.epoch,
+        roster=row.roster,
+        k=row.threshold,
+        collaborators=tuple(_line(each) for each in records.collaborators(row.id)),
+        bundles=row.bundles,
+        head=row.head,
+        pushed=row.pushed,
+        last_checkin=journalist.checked_in,
+        changes=tuple(_change(now, each, seen.switch.stage) for each in changes),
+        missing=orders.missing(records, row) if mine and seen.switch.stage is Stage.NEW else (),
+        brief=row.brief is not None and records.copy(row.brief, account.card_hash) is not None,
+        released=None if released is None else released.released,
+    )
+
+
+def _line(each: Collaborator) -> wire.ProofState:
+    return wire.ProofState(
+        index=each.place,
+        card=each.card_hash,
+        proved=each.proved,
+        left=bool(each.has_left),
+        collected=each.collected is not None,
+        contributed=each.contribution is not None,
+    )
+
+
+def _change(now: Moment, change: Change, stage: Stage) -> wire.Change:
+    cooled = change.cooled <= now.served
+    waits = change.dossier is not None and stage not in CALM
+    return wire.Change(
+        change=change.hash,
+        kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only
+        asked=change.asked,
+        effective=None if waits and cooled else now.project(max(change.cooled, now.served)),
+        cooled=cooled,
+    )
+
+
+def rosters(records: Records, custodian: Custodian, account: Account, dossier: str) -> wire.Rosters:
+    with records.reading():
+        row = orders.find(records, account, dossier)
+        journalist = records.account(row.journalist)
+        if journalist is None:
+            raise Damaged(f"Dossier {row.id} belongs to nobody.")
+        chain = tuple(custodian.wake(sealed).decode() for sealed in records.sealed_rosters(row.id))
+        card = custodian.wake(journalist.card).decode()
+        change = next((each for each in records.changes_of_dossier(row.id) if each.kind == "roster"), None)
+        pending = None if change is None else wire.read(custodian.wake(change.body), wire.RosterChange).roster
+    return wire.Rosters(journalist=card, rosters=chain, pending=pending)
+
+
+def deal(records: Records, account: Account, dossier: str) -> wire.Deal:
+    with records.reading():
+        row = own(records, account, dossier)
+    return wire.Deal(row.epoch, wire.write_blob(row.deal), wire.write_blob(row.title))
+
+
+def share(records: Records, account: Account, dossier: str) -> wire.SealedShare:
+    with records.reading():
+        row, me = release.reader_of(records, account, dossier)
+    return wire.SealedShare(row.epoch, row.roster, wire.write_blob(me.share))
+
+
+def brief(records: Records, account: Account, dossier: str) -> wire.SealedBrief:
+    with records.reading():
+        row = orders.find(records, account, dossier)
+        stored = None if row.brief is None else records.statement(row.brief)
+        copy = None if row.brief is None else records.copy(row.brief, account.card_hash)
+    if stored is None or copy is None:
+        raise NotFound("There is no brief for you in this dossier yet.", code="no-brief")
+    return wire.SealedBrief(stored.envelope.decode(), wire.write_blob(copy))
+
+
+def proofs(records: Records, account: Account, dossier: str) -> wire.Proofs:
+    with records.reading():
+        row = orders.find(records, account, dossier)
+        lines = records.collaborators(row.id)
+    return wire.Proofs(tuple(each.proof.decode() for each in lines if each.proof is not None))
+
+
+def history(records: Records, account: Account, after: int) -> wire.History:
+    with records.reading():
+        entries = records.history(account.id, after, PAGE + 1)
+    page = tuple(wire.HistoryEntry(each.number, each.entry, each.hash) for each in entries[:PAGE])
+    return wire.History(page, len(entries) > PAGE)
