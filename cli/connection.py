@@ -40,7 +40,7 @@ _BY_CODE: Final[dict[str, type[AfterwordError]]] = {
     "over-quota": errors.OverQuota,
     **dict.fromkeys(
         (
-            "busy", "conflict", "head-conflict", "objects-missing", "roster-conflict", "stale-epoch",
+            "busy", "conflict", "head-conflict", "invite-used", "objects-missing", "roster-conflict", "stale-epoch",
             "stale-nonce", "stale-version", "wrong-offset",
         ),
         errors.Conflict,

@@ -66,11 +66,26 @@ class Home:
         self.server = identity.read_card(self._fact("server"))
         self.card = identity.read_card(self._fact("card"))
 
+    @staticmethod
+    def exists(path: Path | None = None) -> bool:
+        """Whether somebody has joined here, or is about to."""
+        path = path or default_path()
+        return (path / KEYRING).exists() and (path / STATE).exists()
+
+    @classmethod
+    def discard_unfinished(cls, path: Path | None = None) -> None:
+        """Forget keys that never joined anything."""
+        if cls.exists(path):
+            with cls.open(path, unfinished=True) as home:
+                if home.joined is not None:
+                    raise Refused(f"There is a home in {home.path} already.", code="home-exists")
+            (home.path / KEYRING).unlink()
+
     @classmethod
     def open(cls, path: Path | None = None, *, unfinished: bool = False) -> Self:
         """Refused with code `no-home` when nobody joined here; `unfinished` takes one that is still joining."""
         path = path or default_path()
-        if not (path / KEYRING).exists() or not (path / STATE).exists():
+        if not cls.exists(path):
             raise Refused(
                 f"Nobody has joined from this computer yet ({path} is empty); run: afterword join INVITE-URL",
                 code="no-home",

@@ -78,6 +78,12 @@ def interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def clear() -> None:
+    """Take what was shown off the screen, and out of what can be scrolled back to."""
+    sys.stderr.write("\x1b[H\x1b[2J\x1b[3J")
+    sys.stderr.flush()
+
+
 def ask(prompt: str) -> str:
     """One line, without the spaces around it."""
     return _ask(prompt, _read_line).strip()
@@ -101,8 +107,11 @@ def passphrase(file: Path | None = None, confirm: bool = False, prompt: str = "P
         if confirm:
             _check_passphrase(found)
         return found
-    if not confirm:
-        return ask_secret(prompt)
+    return new_passphrase(prompt) if confirm else ask_secret(prompt)
+
+
+def new_passphrase(prompt: str) -> str:
+    """Asked for twice. Refused with code `passphrase-too-short`."""
     for _ in range(_TRIES):
         chosen = ask_secret(prompt)
         _check_passphrase(chosen)

@@ -1,0 +1,173 @@
+"""A person at work: their home unlocked, their server signed in, and what it shows, checked and remembered.
+
+Rule of this room: what the server says about a dossier is remembered only when its signatures held.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cli import chain, terminal
+from cli.home import Home, KnownDossier
+from cli.remote import Remote
+from vault import age, envelope, identity, sharing, statements, wire
+from vault.clock import DAY
+from vault.errors import AfterwordError, Malformed, Untrusted
+from vault.identity import ContactCard, Keyring
+from vault.statements import Proof
+
+STALE_PROOF: Final = 90 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's hold on home and server."""
+
+    home: Home
+    keyring: Keyring
+    remote: Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A dossier as the server shows it, with its title opened here."""
+
+    state: wire.DossierState
+    known: KnownDossier
+    title: str | None
+
+    @property
+    def name(self) -> str:
+        return self.title or self.known.id[:8]
+
+
+@contextmanager
+def signed_in(passphrase_file: Path | None = None) -> Iterator[Session]:
+    """Asks for the passphrase; the server's card is checked before anything is said to it."""
+    with Home.open() as home:
+        keyring = home.unlock(terminal.passphrase(passphrase_file))
+        with Remote(home.url, home.server) as remote:
+            remote.sign_in(keyring)
+            yield Session(home, keyring, remote)
+
+
+def learn_links(home: Home, links: tuple[wire.Link, ...], *, restoring: bool = False) -> None:
+    """Pin the cards of those who joined with our invites, and name what does not hold.
+
+    A journalist's card comes from the invite that carries its fingerprint, never from here, unless a home is
+    being restored; nobody's card counts as compared.
+    """
+    for link in links:
+        if link.role == "journalist" and not restoring:
+            continue
+        try:
+            card = identity.read_card(link.card.encode())
+            identity.check_label(link.label)
+            home.pin(card, link.label, link.role)
+        except (Malformed, Untrusted) as wrong:
+            terminal.warn(str(wrong))
+
+
+def learn_dossiers(session: Session, *, restoring: bool = False) -> list[Seen]:
+    """Every dossier of this account. One whose rosters do not hold is named and left out."""
+    said = session.remote.call("GET", "/dossiers", None, wire.Dossiers)
+    seen = []
+    for state in said.dossiers:
+        try:
+            seen.append(learn_dossier(session, state, restoring=restoring))
+        except (Malformed, Untrusted) as wrong:
+            terminal.warn(f"Dossier {state.dossier[:8]}: {wrong}")
+    return seen
+
+
+def learn_dossier(session: Session, state: wire.DossierState, *, restoring: bool = False) -> Seen:
+    """Verify its rosters where they are new, open its title, remember both. Heads are followed when `restoring`."""
+    home = session.home
+    known = next((each for each in home.dossiers() if each.id == state.dossier), None)
+    journalist = journalist_of(home, state)
+    head, bundles = (known.head_hash, known.bundles) if known else (None, 0)
+    if known is None or known.roster_hash != state.roster:
+        rosters = chain.fetch_rosters(session.remote, state.dossier, journalist, home.rosters(state.dossier))
+        for each in rosters:
+            home.remember_roster(state.dossier, each.roster.epoch, each.envelope)
+        epoch, roster = rosters[-1].roster.epoch, rosters[-1].hash.hex()
+    else:
+        epoch, roster = known.epoch, known.roster_hash
+    if restoring and state.role == "journalist":
+        for followed in chain.fetch_heads(session.remote, state.dossier, journalist.verify_key):
+            head, bundles = followed.hash.hex(), followed.bundle
+    title = known.title_sealed if known else None
+    if title is None:
+        title = _learn_title(session, state, journalist)
+    home.remember_dossier(
+        state.dossier,
+        state.role,
+        epoch=epoch,
+        roster_hash=roster,
+        title_sealed=title,
+        head_hash=head,
+        bundles=bundles,
+    )
+    now_known = KnownDossier(state.dossier, state.role, title, epoch, roster, head, bundles)
+    return Seen(state, now_known, home.title(now_known, session.keyring))
+
+
+def journalist_of(home: Home, state: wire.DossierState) -> ContactCard:
+    """The pinned card of whoever owns this dossier."""
+    if state.role == "journalist":
+        return home.card
+    for known in home.cards():
+        if known.card.hash.hex() == state.journalist:
+            return known.card
+    raise Untrusted(
+        "it is shown under a journalist whose invite was never used here; if you know who it is, ask them for an "
+        "invite and run: afterword join INVITE-URL",
+        code="unknown-journalist",
+    )
+
+
+def proofs(session: Session, dossier: str) -> dict[int, int]:
+    """By index, when each collaborator of the newest roster proved their share (ms UTC, in their own signature)."""
+    rosters = session.home.rosters(dossier)
+    if not rosters:
+        return {}
+    opened = statements.peek(rosters[-1])
+    if not isinstance(opened, statements.Roster):
+        return {}
+    hash = envelope.statement_hash(rosters[-1]).hex()
+    keys = {each.index: identity.read_card(each.card.encode()).verify_key for each in opened.collaborators}
+    proved: dict[int, int] = {}
+    for signed in session.remote.call("GET", f"/dossiers/{dossier}/proofs", None, wire.Proofs).proofs:
+        try:
+            claimed = statements.peek(signed.encode())
+            if isinstance(claimed, Proof) and claimed.index in keys:
+                proof = statements.read(signed.encode(), keys[claimed.index], Proof)
+                if (proof.dossier, proof.roster) == (dossier, hash):
+                    proved[proof.index] = max(proof.created, proved.get(proof.index, 0))
+        except AfterwordError:
+            terminal.warn(
+                f"The server shows a proof for dossier {dossier[:8]} that nobody on its roster signed."
+            )
+    return proved
+
+
+def _learn_title(session: Session, state: wire.DossierState, journalist: ContactCard) -> bytes | None:
+    """Sealed to ourselves: hers as the server keeps it, a colleague's out of their share."""
+    if state.role == "journalist":
+        sealed = None if state.title is None else wire.read_blob(state.title)
+        if sealed is not None:
+            age.open_sealed(sealed, session.keyring.seal).decode("utf-8", "strict")
+        return sealed
+    try:
+        said = session.remote.call("GET", f"/dossiers/{state.dossier}/share", None, wire.SealedShare)
+        opened = age.open_sealed(wire.read_blob(said.sealed), session.keyring.seal)
+        dealt = sharing.read_share(opened)
+    except AfterwordError as wrong:
+        terminal.warn(f"Your share of dossier {state.dossier[:8]} cannot be opened: {wrong}")
+        return None
+    if (dealt.journalist, dealt.dossier.hex()) != (journalist.verify_key.raw, state.dossier):
+        raise Untrusted("the share in it belongs to another dossier; ask the journalist to deal it again.")
+    return age.seal(dealt.title.encode(), session.keyring.seal.recipient, os.urandom)
