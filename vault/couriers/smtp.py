@@ -174,8 +174,8 @@ def write_letter(parcel: Parcel) -> bytes:
     letter["Date"] = format_datetime(datetime.fromtimestamp(parcel.date // 1000, UTC))
     letter["Message-ID"] = f"<{parcel.message_id.strip('<>')}>"
     letter["Auto-Submitted"] = "auto-generated"
-    letter["Content-Language"] = parcel.language
     letter.set_content(parcel.body, charset="utf-8", cte="quoted-printable")
+    letter["Content-Language"] = parcel.language
     return letter.as_bytes()
 
 
@@ -187,8 +187,8 @@ def _ascii(address: str) -> str:
 
 
 def _own_name(sender: str) -> str:
-    domain = sender.rpartition("@")[2]
-    return domain if re.fullmatch(r"[A-Za-z0-9.-]+", domain) else "localhost"
+    found = re.fullmatch(r"[^@]+@([A-Za-z0-9.-]+)", sender)
+    return found[1] if found else "localhost"
 
 
 def _said(about: str, code: int, said: bytes | str) -> str:

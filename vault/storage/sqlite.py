@@ -24,7 +24,7 @@ from vault.storage.database import Migration, Row, Value
 
 BUSY_SECONDS: Final = 30.0
 PRAGMAS: Final = {
-    # WAL with NORMAL loses acknowledged rows in a power cut (docs/decisions; seen in 118 of 277).
+    # WAL with NORMAL loses acknowledged rows in a power cut; kill -9 alone never shows it.
     "synchronous": 2,
     "foreign_keys": 1,
     # A release share that was replaced must not be read out of a free page.
