@@ -30,8 +30,9 @@ CHANGES: Final[Mapping[str, str]] = {
 }
 
 NEVER: Final = """
-Nobody will ever ask you for your passphrase or for your 24 words: not by mail, not by phone, not in person.
-Whoever asks is not from us. This letter has no link to open, and an answer to it is read by nobody.
+Type your passphrase and your 24 words only into your own computer. Nobody will ever ask you for them by mail,
+by phone or in person; whoever does is not from us. This letter has no link to open, and an answer to it is read
+by nobody.
 """
 
 GENUINE: Final = """
@@ -103,6 +104,9 @@ server keeps running. If it stops, it moves later, never earlier.
 
 Can you not get to a computer? Call one of your colleagues. They cannot stop the release, but they will know
 that you are alive, and they decide what is published.
+
+Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
+--from-words`.
 """,
     "reach-her": """
 {who} has given no sign of life at the time it was expected. There is often a harmless reason. Please try to
@@ -112,8 +116,8 @@ reach {who} now:
 
 - Do not write about it by e-mail or chat: others may be reading there.
 
-- If you reach {who}, ask for one thing: `afterword checkin`. Nothing else ends the alarm, and an answer to this
-letter does not. Listen for signs that somebody is not speaking freely.
+- If you reach {who}, ask for one thing: a check-in, on their own computer (`afterword checkin`). Nothing else
+ends the alarm, and an answer to this letter does not. Listen for signs that somebody is not speaking freely.
 
 - If you do not, run `afterword inbox` or open your kit. The page left for you says whom to call next, and which
 lawyer.
@@ -131,8 +135,8 @@ from a letter.
 
 - Do not write about it by e-mail or chat: others may be reading there.
 
-- If you reach {who}, ask for one thing: `afterword checkin`. Nothing else ends the alarm, and an answer to this
-letter does not. Listen for signs that somebody is not speaking freely.
+- If you reach {who}, ask for one thing: a check-in, on their own computer (`afterword checkin`). Nothing else
+ends the alarm, and an answer to this letter does not. Listen for signs that somebody is not speaking freely.
 
 - Run `afterword inbox` or open your kit, and read the page that was left for you. Make sure that your computer
 and your passphrase work, and that you know how to call the other colleagues.
@@ -213,8 +217,8 @@ other.
 To see what was asked, run `afterword inbox` or open your kit.
 """,
     "change-cancelled": """
-A change that you were told about will not happen: {change}. It was cancelled, or a release came first.
-Everything stays as it was.
+A change that you were told about will not happen: {change}. It was cancelled, or a release came first, of which
+you hear in a letter of its own.
 
 There is nothing you need to do. To see how things stand, run `afterword inbox` or open your kit.
 """,
@@ -227,7 +231,9 @@ shows that your new share is good; please run it today.
     "pause-ended": """
 Your pause is over, and check-ins are expected again.
 
-The next one is due before {due}. On your computer, run:
+The next one is due before {due}.
+
+On your computer, run:
 
 $ afterword checkin
 
@@ -235,8 +241,8 @@ If nothing at all is heard from you, your colleagues will be able to open what y
 {release}. These dates hold if the server keeps running. If it stops, they move later, never earlier.
 """,
     "operator-unreached": """
-No address of one account has accepted a letter for as long as the server tries. The account's colleagues have
-been told. Its warnings now run on without the letter, so please look today.
+No address of one account has accepted a letter in all the time that a warning waits for it. The account's
+colleagues have been told. Its warnings now run on without the letter, so please look today.
 
 The account: {account}
 
@@ -281,8 +287,8 @@ $ afterword cancel NAME
 If it was not you, somebody has your computer and your passphrase: call your colleagues now.
 """,
     "change-cancelled": """
-A change asked for in your name will not happen: {change}. It was cancelled, or a release came first. Everything
-stays as it was.
+A change asked for in your name will not happen: {change}. It was cancelled, or a release came first, of which
+you hear in a letter of its own.
 
 To see how things stand, run `afterword status`.
 """,

@@ -30,9 +30,9 @@ CHANGES: Final[Mapping[str, str]] = {
 }
 
 NEVER: Final = """
-Nadie le pedirá jamás su frase de contraseña ni sus 24 palabras: ni por correo, ni por teléfono, ni en persona.
-Quien las pida no habla en nuestro nombre. Esta carta no contiene ningún enlace que deba abrir, y nadie lee las
-respuestas.
+Escriba su frase de contraseña y sus 24 palabras únicamente en su propia computadora. Nadie se las pedirá jamás
+por correo, por teléfono ni en persona; quien lo haga no habla en nuestro nombre. Esta carta no contiene ningún
+enlace que deba abrir, y nadie lee las respuestas.
 """
 
 GENUINE: Final = """
@@ -101,7 +101,9 @@ dar marcha atrás: ni usted, ni sus colegas, ni quien administra el servidor. Es
 sigue funcionando. Si se detiene, se retrasa; nunca se adelanta.
 
 ¿No puede llegar a una computadora? Llame a sus colegas. No pueden detener la entrega, pero sabrán que usted
-vive, y de ellos depende qué se publica.
+vive, y son quienes deciden qué se publica.
+
+¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
 """,
     "reach-her": """
 No ha llegado la señal de vida que se esperaba de {who}. Muchas veces hay un motivo inofensivo. Por favor,
@@ -112,8 +114,9 @@ en una carta.
 
 - No escriba sobre esto por correo ni por chat: alguien más podría estar leyendo.
 
-- Si logra hablar con {who}, pida una sola cosa: `afterword checkin`. Nada más pone fin a la alarma, y responder
-a esta carta tampoco. Preste atención a cualquier indicio de que no puede hablar con libertad.
+- Si logra hablar con {who}, pida una sola cosa: que dé señal de vida desde su propia computadora (`afterword
+checkin`). Nada más pone fin a la alarma, y responder a esta carta tampoco. Preste atención a cualquier indicio
+de que no puede hablar con libertad.
 
 - Si no lo logra, ejecute `afterword inbox` o abra su kit. La página que le dejaron dice a quién llamar después
 y a qué despacho de abogados acudir.
@@ -132,8 +135,9 @@ Use números que ya tenga, nunca uno que venga en una carta.
 
 - No escriba sobre esto por correo ni por chat: alguien más podría estar leyendo.
 
-- Si logra hablar con {who}, pida una sola cosa: `afterword checkin`. Nada más pone fin a la alarma, y responder
-a esta carta tampoco. Preste atención a cualquier indicio de que no puede hablar con libertad.
+- Si logra hablar con {who}, pida una sola cosa: que dé señal de vida desde su propia computadora (`afterword
+checkin`). Nada más pone fin a la alarma, y responder a esta carta tampoco. Preste atención a cualquier indicio
+de que no puede hablar con libertad.
 
 - Ejecute `afterword inbox` o abra su kit y lea la página que le dejaron. Compruebe que su computadora y su
 frase de contraseña funcionan, y que sabe cómo llamar a los demás colegas.
@@ -215,8 +219,8 @@ y avisarse entre colegas.
 Para ver qué se solicitó, ejecute `afterword inbox` o abra su kit.
 """,
     "change-cancelled": """
-Un cambio del que se le había avisado no se hará: {change}. Se canceló, o la entrega llegó antes. Todo sigue
-como estaba.
+Un cambio del que se le había avisado no se hará: {change}. Se canceló, o la entrega llegó antes; en ese caso lo
+sabrá por otra carta.
 
 No tiene que hacer nada. Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
 """,
@@ -229,7 +233,9 @@ Para ver qué significa para usted, ejecute `afterword inbox` o abra su kit. Si 
     "pause-ended": """
 Su pausa ha terminado y se vuelve a esperar que dé señal de vida.
 
-La próxima debe llegar antes del {due}. En su computadora, ejecute:
+La próxima debe llegar antes del {due}.
+
+En su computadora, ejecute:
 
 $ afterword checkin
 
@@ -237,7 +243,7 @@ Si no se sabe nada de usted en todo ese tiempo, sus colegas podrán abrir lo que
 {release}. Estas fechas valen si el servidor sigue funcionando. Si se detiene, se retrasan; nunca se adelantan.
 """,
     "operator-unreached": """
-Ninguna dirección de una cuenta ha aceptado una carta en todo el tiempo en que el servidor lo intenta. Ya se
+Ninguna dirección de una cuenta ha aceptado una carta en todo el tiempo que un aviso espera por ella. Ya se
 avisó a sus colegas. A partir de ahora sus avisos siguen corriendo sin la carta; por favor, revíselo hoy.
 
 La cuenta: {account}
@@ -284,8 +290,8 @@ $ afterword cancel NOMBRE
 Si no fue usted, alguien tiene su computadora y su frase de contraseña: llame ahora a sus colegas.
 """,
     "change-cancelled": """
-Un cambio solicitado en su nombre no se hará: {change}. Se canceló, o la entrega llegó antes. Todo sigue como
-estaba.
+Un cambio solicitado en su nombre no se hará: {change}. Se canceló, o la entrega llegó antes; en ese caso lo
+sabrá por otra carta.
 
 Para ver cómo están las cosas, ejecute `afterword status`.
 """,
