@@ -79,7 +79,7 @@ def test_both_languages_have_the_same_letters_with_the_same_facts() -> None:
     assert set(letters_en.CHANGES) == set(letters_es.CHANGES) == {change.value for change in Change}
     for english, spanish in ((letters_en.LETTERS, letters_es.LETTERS), (letters_en.HERS, letters_es.HERS)):
         for kind, text in english.items():
-            for mark in (r"\{[a-z]+\}", r"`[^`]+`", r"^\$ [a-z ]+", r"^-"):
+            for mark in (r"\{[a-z]+\}", r"`[^`]+`", r"^\$ [a-z ]+", r"^- "):
                 ours, theirs = (
                     {flowing(found) for found in re.findall(mark, words, re.M)}
                     for words in (text, spanish[kind])
