@@ -41,7 +41,7 @@ _BY_CODE: Final[dict[str, type[AfterwordError]]] = {
     **dict.fromkeys(
         (
             "busy", "conflict", "head-conflict", "invite-used", "objects-missing", "roster-conflict", "stale-epoch",
-            "stale-nonce", "stale-version", "wrong-offset",
+            "stale-nonce", "stale-version", "wrong-epoch", "wrong-offset", "wrong-roster",
         ),
         errors.Conflict,
     ),

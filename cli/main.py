@@ -32,8 +32,8 @@ COMMANDS: Final[dict[str, dict[str, Lazy]]] = {
         "card": Lazy("cli.identity", "card", "Show your contact card, or compare somebody else's by voice."),
         "address": Lazy("cli.identity", "address", "Where letters reach you: add, confirm, remove, list."),
         "passphrase": Lazy("cli.identity", "passphrase", "Change the passphrase of your keyring."),
-        "status": Lazy("cli.standing", "status", "Where each dossier stands, and what happens next."),
-        "doctor": Lazy("cli.standing", "doctor", "Look for what would go wrong on the day."),
+        "status": Lazy("cli.status", "status", "Where each dossier stands, and what happens next."),
+        "doctor": Lazy("cli.doctor", "doctor", "Look for what would go wrong on the day."),
         "wipe": Lazy("cli.identity", "wipe", "Remove everything of Afterword from this computer."),
     },
     "Journalist": {
