@@ -7,7 +7,8 @@ stand still: a beat that fails is logged and forgotten, and the wall clock, whic
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,20 +26,31 @@ _quiet.propagate = False
 _MISSED_BEATS: Final = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something else to be done now and then, in a thread of its own. `every` in ms."""
+
+    name: str
+    do: Callable[[], object]
+    every: int
+
+
 def run_watch(
-    tick: Callable[[], None],
+    tick: Callable[[], object],
     every: int,
     probe: Callable[[], bool],
     probe_every: int,
     on_probe: Callable[[bool], None],
     stop: threading.Event,
+    chores: Sequence[Chore] = (),
 ) -> None:
     """Tick every `every` ms and knock at the public door every `probe_every` ms, until `stop` is set.
 
     `probe` may hang: it has a thread of its own, and `on_probe` hears what it found. Nothing stops the ticks but
-    `Damaged`, from either of them: it is raised here after the last running call has ended.
+    `Damaged`, from any of them: it is raised here after the last running call has ended.
     """
-    _run([("tick", tick, every), ("probe", lambda: on_probe(probe()), probe_every)], stop)
+    knock = Chore("probe", lambda: on_probe(probe()), probe_every)
+    _run([Chore("tick", tick, every), knock, *chores], stop)
 
 
 def run_deliver(deliver: Callable[[], int], every: int, stop: threading.Event) -> None:
@@ -48,7 +60,7 @@ def run_deliver(deliver: Callable[[], int], every: int, stop: threading.Event) -
         while not stop.is_set() and deliver():
             pass
 
-    _run([("deliver", empty_the_outbox, every)], stop)
+    _run([Chore("deliver", empty_the_outbox, every)], stop)
 
 
 def until_told() -> threading.Event:
@@ -85,14 +97,14 @@ class _FromNow(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
 class _Beat:
     """One thing to be done again and again; survives whatever it raises, except `Damaged`."""
 
-    def __init__(self, name: str, do: Callable[[], None], every: int, stop: threading.Event) -> None:
-        self.name = name
-        self.trigger = _FromNow(every)
-        self.every = every
+    def __init__(self, chore: Chore, stop: threading.Event) -> None:
+        self.name = chore.name
+        self.trigger = _FromNow(chore.every)
+        self.every = chore.every
         self.begun = 0
         self.ended = 0
         self.damaged: Damaged | None = None
-        self._do = do
+        self._do = chore.do
         self._stop = stop
 
     def __call__(self) -> None:
@@ -110,8 +122,8 @@ class _Beat:
             self.ended += 1
 
 
-def _run(work: list[tuple[str, Callable[[], None], int]], stop: threading.Event) -> None:
-    beats = [_Beat(name, do, every, stop) for name, do, every in work]
+def _run(chores: Sequence[Chore], stop: threading.Event) -> None:
+    beats = [_Beat(chore, stop) for chore in chores]
     scheduler = BackgroundScheduler(
         logger=_quiet,
         timezone="UTC",

@@ -10,6 +10,7 @@ from flask import current_app, request
 
 from vault import accounts
 from vault.errors import Unauthenticated
+from vault.storage.records.rows import Account
 
 if TYPE_CHECKING:
     from vault.compose import Vault
@@ -20,6 +21,11 @@ _TOKEN: Final = re.compile(r"[0-9a-f]{64}")
 def vault() -> "Vault":
     """What `create_app` was given."""
     return cast("Vault", current_app.extensions["afterword"])
+
+
+def signed_in() -> Account:
+    """Whose session the request's token names; `Unauthenticated` when it names none."""
+    return accounts.session(vault().records, bearer_token())
 
 
 def bearer_token() -> str:

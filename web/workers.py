@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
 from gunicorn.http.wsgi import Response
+from gunicorn.workers.gthread import ThreadWorker
 
 from vault.errors import AfterwordError
 from vault.settings import Settings
@@ -30,6 +31,16 @@ _IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a heartbeat file of gunico
 def run_web(settings: Settings, listener: socket.socket, load: Callable[[], "Flask"]) -> None:
     """Serve until SIGTERM, then finish what is under way. `load` runs in every worker. Exits by itself."""
     _Gunicorn(settings, listener, load).run()
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Turns new connections away while it finishes what is under way; gunicorn's own leaves them hanging."""
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                listener.close()
 
 
 class QuietLog(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -62,7 +73,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": self._bind,
             "workers": self._settings.workers,
             "threads": self._settings.threads,
-            "worker_class": "gthread",
+            "worker_class": _Worker,
             "timeout": 120,
             "graceful_timeout": DRAIN,
             "keepalive": KEEP_ALIVE,
