@@ -133,8 +133,11 @@ def expand(stored: bytes, raw: int) -> bytes:
     libzstd trusts the length a frame declares over any limit it is given, so the declaration is compared first.
     """
     try:
-        if zstandard.get_frame_parameters(stored).content_size != raw:
+        declared = zstandard.get_frame_parameters(stored)
+        if declared.content_size != raw:
             raise Malformed("Compressed bytes declare another length than announced; they were altered.")
+        if declared.window_size > _WINDOW_MAX or declared.dict_id:
+            raise Malformed("Compressed bytes ask for more memory, or a dictionary, than any reader has.")
         found = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX).decompress(
             stored, allow_extra_data=False
         )
