@@ -153,6 +153,14 @@ def session(records: Records, token: str) -> Account:
     return account
 
 
+def with_card(records: Records, card: str) -> Account:
+    """The account of this card's hash; only for somebody who has just proved to hold its key."""
+    account = records.account_with_card(card)
+    if account is None:
+        raise NotFound("This server knows no such account.")
+    return account
+
+
 def sign_out(records: Records, token: str) -> None:
     with records.transaction():
         records.end_session(digest(token))

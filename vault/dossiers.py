@@ -31,8 +31,8 @@ def create(
     request: wire.DossierCreation,
     *,
     short: bool,
-) -> bytes:
-    """A new dossier from its first roster; the acknowledgement. The same roster again gets the same answer."""
+) -> tuple[str, bytes]:
+    """A new dossier from its first roster: its id, and the acknowledgement. The same roster again is answered alike."""
     if not account.journalist:
         raise Refused("Only a journalist's account can do this.", code="not-a-journalist")
     signed = request.roster.encode()
@@ -61,7 +61,7 @@ def create(
     with records.transaction() as now:
         stored = ledger.answered(records, signed)
         if stored is not None and stored.account == account.id:
-            return stored.acknowledgement
+            return roster.dossier, stored.acknowledgement
         if records.dossier(roster.dossier) is not None:
             raise Conflict("This dossier's id is taken; create it anew.", code="taken")
         if len(records.dossiers_of(account.id)) >= MOST_DOSSIERS:
@@ -90,7 +90,10 @@ def create(
         records.add_switch(roster.dossier, switch.begin(plan, now.stamp), now.wall)
         records.add_roster(roster.dossier, 1, hash, custodian.rest(signed))
         records.replace_collaborators(roster.dossier, _lines(records, account, roster, cards, shares))
-        return ledger.acknowledge(records, custodian, now, account.id, signed, roster, commitment=commitment)
+        answer = ledger.acknowledge(
+            records, custodian, now, account.id, signed, roster, commitment=commitment
+        )
+    return roster.dossier, answer
 
 
 def change_roster(

@@ -58,7 +58,8 @@ class Facts:
 
     `hers`: the recipient is the journalist herself. `label`: what she calls herself on her card; only colleagues
     who are asked to reach her, or told that it is over, read it. `due`: when the next stage begins. `release`: the
-    earliest release. `effect`: when a slow change takes effect. `account`, `trouble`: for the operator.
+    earliest release. `effect`: when a slow change takes effect. `account`, `trouble`: for the
+    operator, to whom nobody is named.
     """
 
     hers: bool = False
@@ -84,7 +85,7 @@ WITHOUT_PHRASE: Final = frozenset({LetterKind.CODE})
 
 
 class Words(Protocol):
-    """What a language's module offers: texts by kind, those said differently to her, and how a date reads."""
+    """What a language's module offers: texts by kind, those said differently to her or to the operator, dates."""
 
     @property
     def SUBJECT(self) -> str: ...
@@ -96,6 +97,8 @@ class Words(Protocol):
     def LETTERS(self) -> Mapping[str, str]: ...
     @property
     def HERS(self) -> Mapping[str, str]: ...
+    @property
+    def OPERATORS(self) -> Mapping[str, str]: ...
     @property
     def NEVER(self) -> str: ...
     @property
@@ -129,8 +132,13 @@ def write(kind: LetterKind, language: str, subject: str, phrase: str, facts: Fac
         "account": _fitted(facts.account),
         "trouble": None if facts.trouble is None else _shown(facts.trouble),
     }
-    text = words.HERS.get(kind.value) if facts.hers else None
-    parts = [*_paragraphs(text or words.LETTERS[kind.value], given), *_paragraphs(words.NEVER, {})]
+    special: Mapping[str, str] = {}
+    if facts.account is not None:
+        special = words.OPERATORS
+    elif facts.hers:
+        special = words.HERS
+    text = special.get(kind.value) or words.LETTERS[kind.value]
+    parts = [*_paragraphs(text, given), *_paragraphs(words.NEVER, {})]
     if kind not in WITHOUT_PHRASE:
         parts += _paragraphs(words.GENUINE if phrase else words.NO_PHRASE, {"phrase": read_phrase(phrase)})
     return Letter(read_subject(subject) or words.SUBJECT, "\n\n".join(parts) + "\n")

@@ -299,3 +299,15 @@ To see how things stand, run `afterword status`. If the roster changed, run `aft
 the colleagues to run `afterword drill`.
 """,
 }
+
+# What is said differently to the operator, who learns no label.
+OPERATORS: Final[Mapping[str, str]] = {
+    "all-clear": """
+A sign of life has come from the account whose addresses accepted no letter. There is nothing you
+need to do.
+
+The account: {account}
+
+Its addresses may still refuse us; `afterword operator status` shows it.
+""",
+}

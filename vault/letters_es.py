@@ -302,3 +302,15 @@ Para ver cómo están las cosas, ejecute `afterword status`. Si cambió la lista
 `afterword checkin` y pida a los colegas que ejecuten `afterword drill`.
 """,
 }
+
+# What is said differently to the operator, who learns no label.
+OPERATORS: Final[Mapping[str, str]] = {
+    "all-clear": """
+Ha llegado una señal de vida de la cuenta cuyas direcciones no aceptaban ninguna carta. No tiene
+que hacer nada.
+
+La cuenta: {account}
+
+Puede que sus direcciones sigan rechazándonos; `afterword operator status` lo muestra.
+""",
+}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from vault.clock import DAY, HOUR, SECOND
 from vault.errors import BadUsage
@@ -27,6 +27,7 @@ class Mail:
     user: str | None
     password: str | None
     sender: str
+    authorities: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Mail {self.host}:{self.port} {self.tls}>"
@@ -127,7 +128,9 @@ def read_settings(
         bind=bind or setting("BIND") or "127.0.0.1",
         port=PORT if port is None else port,
         short=bool(setting("ALLOW_SHORT")) if short is None else short,
-        mail=read_mail(smtp, setting("SENDER"), setting("SMTP_PASSWORD")) if smtp else None,
+        mail=read_mail(smtp, setting("SENDER"), setting("SMTP_PASSWORD"), setting("SMTP_CA"))
+        if smtp
+        else None,
         operator_addresses=tuple(a for a in (setting("OPERATOR") or "").replace(",", " ").split() if a),
         operator_language=setting("OPERATOR_LANGUAGE", "en") or "en",
         probe_url=setting("PROBE_URL"),
@@ -150,7 +153,7 @@ def check_url(url: str) -> None:
         )
 
 
-def read_mail(url: str, sender: str | None, password: str | None) -> Mail:
+def read_mail(url: str, sender: str | None, password: str | None, authorities: str | None = None) -> Mail:
     """`smtp+starttls://user:password@host:587` as what the courier needs."""
     parts = urlsplit(url)
     tls = {"smtp": "none", "smtp+starttls": "starttls", "smtps": "tls"}.get(parts.scheme)
@@ -167,7 +170,8 @@ def read_mail(url: str, sender: str | None, password: str | None) -> Mail:
         host=parts.hostname,
         port=port or {"none": 25, "starttls": 587, "tls": 465}[tls],
         tls=tls,
-        user=parts.username,
-        password=password or parts.password,
+        user=None if parts.username is None else unquote(parts.username),
+        password=password or (None if parts.password is None else unquote(parts.password)),
         sender=sender or f"afterword@{parts.hostname}",
+        authorities=Path(authorities) if authorities else None,
     )

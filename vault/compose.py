@@ -1,0 +1,201 @@
+"""Everything a server process needs, opened and put together.
+
+Rule of this room: the only place that knows which database, which objects, which courier; the bag is for doors.
+"""
+
+import os
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vault import accounts, age, cooling, custodian, deposit, outbox, watch
+from vault.clock import MINUTE, SystemClock
+from vault.couriers import Courier
+from vault.couriers.smtp import SmtpCourier
+from vault.custodian import Custodian
+from vault.errors import BadUsage, Damaged, Malformed, Refused
+from vault.outbox import Sender
+from vault.service import Moment
+from vault.settings import Settings
+from vault.storage.database import Database, open_database
+from vault.storage.objects import Objects, open_objects
+from vault.storage.records import Records
+from vault.storage.records.rows import Letter
+from vault.storage.records.switches import Server
+
+HOUSEKEEPING: Final = MINUTE
+LETTERS_AT_ONCE: Final = 20
+STALE_AFTER_TICKS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """An open server. Each process opens its own; a fork must not share one."""
+
+    settings: Settings
+    records: Records
+    objects: Objects
+    custodian: Custodian
+
+
+def found(settings: Settings, label: str = "Afterword server") -> bool:
+    """Bring the database up to date, and on a fresh one make the server's keys; true if it was fresh."""
+    clock = SystemClock()
+    database = open_database(settings.database)
+    try:
+        database.migrate()
+        records = Records(database, clock, settings.tick)
+        if records.server() is not None:
+            return False
+        if not settings.server_key_file.exists():
+            _write_key(settings.server_key_file, age.Identity(os.urandom(32)))
+        key = read_key(settings.server_key_file)
+        keyring, card = custodian.found(key, label, clock.wall(), os.urandom)
+        with database.transaction():
+            if records.server() is None:
+                records.found_service(secrets.token_hex(16))
+                records.add_server(Server(keyring, card, str(key.recipient), None, 0))
+        return True
+    finally:
+        database.close()
+
+
+def open_vault(settings: Settings) -> Vault:
+    """The server whose data these settings name. `Refused` when there is none, or the key is not its own."""
+    database = open_database(settings.database)
+    database.migrate()
+    return assemble(settings, database, open_objects(settings.objects))
+
+
+def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:
+    """An open vault over hands that somebody else chose."""
+    records = Records(database, SystemClock(), settings.tick)
+    server = records.server()
+    if server is None:
+        raise Refused("There is no server here yet; run `afterword serve --data FOLDER`.", code="no-server")
+    key = read_key(settings.server_key_file)
+    if str(key.recipient) != server.key_recipient:
+        raise Refused(
+            "The server key is not the one of this database; point AFTERWORD_SERVER_KEY_FILE at the copy you keep.",
+            code="wrong-server-key",
+        )
+    return Vault(
+        settings, records, objects, custodian.open_custodian(key, server.keyring, server.card, os.urandom)
+    )
+
+
+def read_key(path: Path) -> age.Identity:
+    """The server key: one line of an age identity file, `AGE-SECRET-KEY-PQ-1…`."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise BadUsage(
+            f"The server key {path} cannot be read; give its place in AFTERWORD_SERVER_KEY_FILE.",
+            code="no-server-key",
+        ) from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    try:
+        (key,) = keys
+        return age.Identity.read(key)
+    except (ValueError, Malformed):
+        raise BadUsage(f"{path} is not a server key; use the copy you keep.", code="no-server-key") from None
+
+
+def _write_key(path: Path, key: age.Identity) -> None:
+    text = f"# The key of an Afterword server. Keep a copy apart from its data.\n{key.write()}\n"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whole or not at all: half a key would be a server that nobody can open again.
+    draft = path.with_name(path.name + ".new")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.link(draft, path)
+    draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]:
+    """One beat of the watch: move what is due, let what has cooled take effect, now and then tidy up."""
+    keeper = watch.Watch(vault.records, vault.custodian)
+    standing: set[str] = set()
+    tidied = [-HOUSEKEEPING]
+
+    def tick() -> None:
+        ticked = keeper.tick()
+        cooling.take_effect(vault.records, vault.custodian)
+        for dossier in set(ticked.standing) - standing:
+            say(
+                f"The switch of dossier {dossier} does not read and stands still; see `afterword operator status`."
+            )
+        standing.clear()
+        standing.update(ticked.standing)
+        boot = vault.records.clock.boot()
+        if boot - tidied[0] >= HOUSEKEEPING:
+            tidied[0] = boot
+            accounts.forget_expired(vault.records)
+            deposit.sweep(vault.records, vault.objects)
+
+    return tick
+
+
+def note_probe(vault: Vault, reached: bool) -> None:
+    """What the knock at the public door found."""
+    if reached:
+        vault.records.note_probe(vault.records.clock.boot())
+
+
+def courier(settings: Settings) -> Courier:
+    """Where letters are handed over. `BadUsage` without AFTERWORD_SMTP: a server that cannot write must say so."""
+    if settings.mail is None:
+        raise BadUsage(
+            "No mail server is set, so no warning could ever be sent; set AFTERWORD_SMTP=smtp://HOST:PORT.",
+            code="no-mail",
+        )
+    return SmtpCourier(settings.mail, authorities=settings.mail.authorities)
+
+
+def sender(settings: Settings, host: str | None = None) -> Sender:
+    mail = settings.mail
+    return Sender(
+        address=mail.sender if mail is not None else "afterword@localhost",
+        host=host or settings.url,
+        operators=settings.operator_addresses,
+        operator_language=settings.operator_language,
+    )
+
+
+def deliver_some(vault: Vault, courier: Courier, sender: Sender) -> int:
+    """Try every letter that is due now; how many were accepted."""
+    accepted = 0
+    for letter in outbox.claim(vault.records, LETTERS_AT_ONCE):
+
+        def landed(now: Moment, carried: Letter) -> None:
+            watch.landed(vault.records, vault.custodian, now, carried)
+
+        accepted += outbox.deliver(
+            vault.records,
+            vault.custodian,
+            courier,
+            sender,
+            letter,
+            landed,
+            random.random(),  # noqa: S311 jitter
+        )
+    return accepted
+
+
+def ticking(vault: Vault) -> bool:
+    """Whether the watch has moved the row of service time lately."""
+    row = vault.records.service()
+    if row is None:
+        raise Damaged("The row of service time is gone.")
+    clock = vault.records.clock
+    return row.boot == clock.boot_id() and clock.boot() - row.at <= STALE_AFTER_TICKS * vault.settings.tick
