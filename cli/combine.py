@@ -1,0 +1,308 @@
+"""From a release to the dossier's key: one release share, my own share, and what the others contributed.
+
+Rule of this room: every share is held to its commitment before it is used or passed on; a bad one is named with
+its sender and gone on without; the key stays in memory.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cli import chain
+from cli.chain import SignedRoster
+from vault import age, envelope, identity, sharing, statements, wire
+from vault.clock import Clock, SystemClock
+from vault.errors import AfterwordError, NotEnoughShares, Refused, Untrusted
+from vault.identity import ContactCard, Keyring
+from vault.sharing import DealtShare, Share
+from vault.statements import CheckIn, Contribution, Release, SealedTo
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from cli.remote import Remote
+
+Random = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A released dossier, as far as signatures can tell before any share is opened."""
+
+    dossier: str
+    server: str
+    journalist: ContactCard
+    roster: SignedRoster
+    cards: tuple[ContactCard, ...]
+    place: int
+    """Where I stand in the roster's list of collaborators, from 0."""
+    release: Release
+    checkin: CheckIn | None
+    released: wire.Released = field(repr=False)
+
+    def label(self, index: int) -> str:
+        """What the collaborator with this share index is called."""
+        for line, card in zip(self.roster.roster.collaborators, self.cards, strict=True):
+            if line.index == index:
+                return card.card.label
+        return f"share {index}"
+
+
+@dataclass(frozen=True, slots=True)
+class BadShare:
+    """A contribution that cannot be used, and who sent it."""
+
+    label: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The good shares, mine among them; the bad ones; and who has sent nothing yet."""
+
+    good: tuple[Share, ...]
+    bad: tuple[BadShare, ...]
+    missing: tuple[str, ...]
+
+
+def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
+    """Fetch and verify rosters, release and last check-in.
+
+    Refused `not-released` before the day; Untrusted when the release is not the pinned server's word about the
+    newest roster of a journalist whose card is pinned here.
+    """
+    shown = remote.call("GET", f"/dossiers/{dossier}/rosters", None, wire.Rosters)
+    journalist = identity.read_card(shown.journalist.encode())
+    if not any(known.card.hash == journalist.hash and known.role == "journalist" for known in home.cards()):
+        raise Untrusted(
+            f"Dossier {dossier[:8]} claims a journalist whose card was never pinned here: it may be a copy of "
+            "another's roster under a false name. Nothing of yours was sent.",
+            code="unknown-journalist",
+        )
+    rosters = chain.fetch_rosters(remote, dossier, journalist, home.rosters(dossier))
+    for epoch, each in enumerate(rosters, 1):
+        home.remember_roster(dossier, epoch, each.envelope)
+    roster = rosters[-1]
+    cards = roster.cards()
+    place = next((at for at, card in enumerate(cards) if card.hash == home.card.hash), None)
+    if place is None:
+        raise Refused("You are not on this dossier's roster (any more).", code="not-on-the-roster")
+    released = remote.call("GET", f"/dossiers/{dossier}/release", None, wire.Released)
+    release = _read_release(released, home.server, dossier, journalist, roster)
+    checkin = _read_checkin(released, release, journalist)
+    covered = next((each for each in checkin.dossiers if each.dossier == dossier), None) if checkin else None
+    if covered is not None and covered.epoch > release.epoch:
+        raise Untrusted(
+            f"The last check-in knew roster {covered.epoch} and the server releases roster {release.epoch}: it has "
+            "gone back to an older state. Ask its operator.",
+            code="roster-rolled-back",
+        )
+    return Case(dossier, home.server.hash.hex(), journalist, roster, cards, place, release, checkin, released)
+
+
+def open_own_share(remote: "Remote", keyring: Keyring, case: Case) -> DealtShare:
+    """My share of the released roster, held to its commitment."""
+    sealed = remote.call("GET", f"/dossiers/{case.dossier}/share", None, wire.SealedShare)
+    line = case.roster.roster.collaborators[case.place]
+    blob = wire.read_blob(sealed.sealed)
+    if hashlib.sha256(blob).hexdigest() != line.sealed:
+        raise Untrusted(
+            "The server hands out another share than the one the roster names for you; run `afterword drill` and "
+            "tell the journalist's other colleagues.",
+            code="share-forged",
+        )
+    return _open_share(blob, keyring, case, line.index)
+
+
+def contribute(
+    home: "Home",
+    remote: "Remote",
+    keyring: Keyring,
+    case: Case,
+    random: Random,
+    clock: Clock | None = None,
+) -> DealtShare:
+    """Pass my share on to every other collaborator of the roster, unless that was done already. Gives my share."""
+    mine = open_own_share(remote, keyring, case)
+    state = remote.call("GET", f"/dossiers/{case.dossier}", None, wire.DossierState)
+    if any(each.index == mine.share.index and each.contributed for each in state.collaborators):
+        return mine
+    others = [card for at, card in enumerate(case.cards) if at != case.place]
+    written = sharing.write_share(mine)
+    blobs = [age.seal(written, card.recipient, random) for card in others]
+    readers = tuple(
+        SealedTo(card.hash.hex(), hashlib.sha256(blob).hexdigest())
+        for card, blob in zip(others, blobs, strict=True)
+    )
+    created = (clock or SystemClock()).wall()
+
+    def make(seq: int) -> Contribution:
+        return Contribution(
+            case.server,
+            case.dossier,
+            seq,
+            case.roster.roster.epoch,
+            case.roster.hash.hex(),
+            mine.share.index,
+            readers,
+            created,
+        )
+
+    remote.submit(home, keyring, case.dossier, make, blobs)
+    return mine
+
+
+def gather(keyring: Keyring, case: Case, mine: DealtShare) -> Gathered:
+    """Which shares are here. A sender counts once, with the first good contribution."""
+    good = {mine.share.index: mine.share}
+    bad: dict[int, BadShare] = {}
+    lines = {line.index: place for place, line in enumerate(case.roster.roster.collaborators)}
+    for sent in case.released.contributions:
+        # Only to find whose key must verify it; nothing else of it is believed yet.
+        try:
+            claimed = statements.peek(sent.statement.encode())
+        except AfterwordError:
+            bad.setdefault(0, BadShare("somebody", "it is not a contribution at all"))
+            continue
+        if not isinstance(claimed, Contribution) or claimed.index not in lines:
+            bad.setdefault(0, BadShare("somebody", "it is not from anybody on this roster"))
+            continue
+        if claimed.index in good:
+            continue
+        sender = case.cards[lines[claimed.index]]
+        try:
+            good[claimed.index] = _read_contribution(sent, sender, keyring, case)
+            bad.pop(claimed.index, None)
+        except AfterwordError as wrong:
+            bad[claimed.index] = BadShare(sender.card.label, str(wrong))
+    missing = [
+        card.card.label
+        for line, card in zip(case.roster.roster.collaborators, case.cards, strict=True)
+        if line.index not in good and line.index not in bad
+    ]
+    return Gathered(tuple(good.values()), tuple(bad.values()), tuple(missing))
+
+
+def combine(keyring: Keyring, case: Case, gathered: Gathered) -> age.Identity:
+    """The dossier's key. NotEnoughShares; Untrusted if all shares are as dealt and still do not give it."""
+    roster = case.roster.roster
+    if len(gathered.good) < roster.k:
+        raise NotEnoughShares(have=len(gathered.good), need=roster.k)
+    withheld = _release_shares(keyring, case)
+    key = sharing.xor(sharing.combine(gathered.good[: roster.k]), sharing.combine(withheld[: roster.t]))
+    found = age.Identity(key)
+    if str(found.recipient) != roster.recipient:
+        raise Untrusted(
+            "The shares are as they were dealt and yet do not give this dossier's key: what the server released is "
+            "not what it was given. Ask its operator for its backups; everything else is in order.",
+            code="wrong-release-share",
+        )
+    return found
+
+
+def _read_release(
+    released: wire.Released, server: ContactCard, dossier: str, journalist: ContactCard, roster: SignedRoster
+) -> Release:
+    try:
+        release = statements.read(released.release.encode(), server.verify_key, Release)
+    except AfterwordError:
+        raise Untrusted(
+            "What the server shows as a release is not signed by the server you joined; nothing was sent.",
+            code="release-forged",
+        ) from None
+    expected = (server.hash.hex(), dossier, journalist.hash.hex(), roster.roster.epoch, roster.hash.hex())
+    if (release.server, release.dossier, release.journalist, release.epoch, release.roster) != expected:
+        raise Untrusted(
+            "The server's release is of another dossier, journalist or roster than the one it shows; nothing was sent.",
+            code="release-forged",
+        )
+    return release
+
+
+def _read_checkin(released: wire.Released, release: Release, journalist: ContactCard) -> CheckIn | None:
+    if released.checkin is None and release.checkin is None:
+        return None
+    signed = (released.checkin or "").encode()
+    try:
+        checkin = statements.read(signed, journalist.checkin_key, CheckIn)
+        same = envelope.statement_hash(signed).hex() == release.checkin
+    except AfterwordError:
+        same = False
+    if not same:
+        raise Untrusted(
+            "The last check-in that the server shows is not signed by the journalist, or not the one its release "
+            "names; nothing was sent.",
+            code="checkin-forged",
+        )
+    return checkin
+
+
+def _release_shares(keyring: Keyring, case: Case) -> Sequence[Share]:
+    roster = case.roster.roster
+    shares: dict[int, Share] = {}
+    for sent in case.released.shares:
+        line = next((each for each in roster.custodians if each.index == sent.index), None)
+        if line is None:
+            continue
+        dealt = _open_sealed(wire.read_blob(sent.sealed), keyring)
+        _check_binding(dealt, case, sent.index)
+        # Only epoch 1 commits to it in the roster; later the recipient of the combined key is the test.
+        if line.commitment is not None:
+            sharing.check_release_commitment(
+                dealt.share,
+                bytes.fromhex(line.commitment),
+                journalist=dealt.journalist,
+                dossier=dealt.dossier,
+                epoch=dealt.epoch,
+            )
+        shares[sent.index] = dealt.share
+    if len(shares) < roster.t:
+        raise Untrusted(
+            "The server released, but hands out no release share; ask its operator.", code="no-release-share"
+        )
+    return tuple(shares.values())
+
+
+def _read_contribution(
+    sent: wire.SentContribution, sender: ContactCard, keyring: Keyring, case: Case
+) -> Share:
+    said = statements.read(sent.statement.encode(), sender.verify_key, Contribution)
+    roster = case.roster
+    if (said.server, said.dossier) != (case.server, case.dossier):
+        raise Untrusted("It was signed for another dossier.")
+    if (said.epoch, said.roster) != (roster.roster.epoch, roster.hash.hex()):
+        raise Untrusted(f"It was signed for the roster of epoch {said.epoch}, not for this one.")
+    blob = wire.read_blob(sent.sealed)
+    me = case.cards[case.place].hash.hex()
+    if SealedTo(me, hashlib.sha256(blob).hexdigest()) not in said.readers:
+        raise Untrusted("The sealed share is not the one that its sender signed for you.")
+    return _open_share(blob, keyring, case, said.index).share
+
+
+def _open_share(blob: bytes, keyring: Keyring, case: Case, index: int) -> DealtShare:
+    dealt = _open_sealed(blob, keyring)
+    _check_binding(dealt, case, index)
+    line = next(each for each in case.roster.roster.collaborators if each.index == index)
+    sharing.check_commitment(
+        dealt.share,
+        bytes.fromhex(line.commitment),
+        journalist=dealt.journalist,
+        dossier=dealt.dossier,
+        epoch=dealt.epoch,
+    )
+    return dealt
+
+
+def _open_sealed(blob: bytes, keyring: Keyring) -> DealtShare:
+    return sharing.read_share(age.open_sealed(blob, keyring.seal))
+
+
+def _check_binding(dealt: DealtShare, case: Case, index: int) -> None:
+    if dealt.journalist != case.journalist.verify_key.raw:
+        raise Untrusted("It was dealt by another journalist.")
+    if dealt.dossier.hex() != case.dossier:
+        raise Untrusted("It belongs to another dossier.")
+    if dealt.epoch != case.roster.roster.epoch:
+        raise Untrusted(f"It is a share of epoch {dealt.epoch}; this is epoch {case.roster.roster.epoch}.")
+    if dealt.share.index != index:
+        raise Untrusted(f"It is share {dealt.share.index}, and share {index} was expected.")

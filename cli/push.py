@@ -1,0 +1,409 @@
+"""Deposit files and folders: `afterword push`.
+
+Rule of this room: what cannot be read is named and the rest goes on; nothing is sent twice, nothing is lost by
+stopping anywhere.  A push is not a check-in.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from cli import chain, terminal
+from cli.bundler import Bundler, OnItsWay, Sums
+from cli.committing import Committing, Reconciled
+from cli.journal import Arriving, Journal
+from cli.reading import AGAIN_BELOW, Vanished, Whole, read_file
+from cli.scan import Found, Skipped, choose_sources
+from cli.sender import Sender
+from cli.survey import Names, Survey, at_most, check_room, measure, shrunk, survey
+from vault import age, wire
+from vault.clock import Clock, SystemClock
+from vault.errors import BadUsage, OverQuota, Refused
+from vault.stream import OBJECT_SIZE
+
+if TYPE_CHECKING:
+    from cli.home import Home, KnownDossier
+    from cli.remote import Remote
+    from vault.identity import Keyring
+
+THREADS: Final = 2
+_TRIES: Final = 3
+_TICK: Final = 50_000_000
+"""Nanoseconds."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """Something that is not in the archive as it is on the disk."""
+
+    path: str
+    why: str
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """What `push` answers. Sizes in bytes; `sent` is what travelled as whole objects."""
+
+    dossier: str
+    bundles: tuple[int, ...]
+    objects: int
+    sent: int
+    files: int
+    folders: int
+    size: int
+    unchanged: int
+    new: int
+    skipped: tuple[Left, ...]
+    problems: tuple[Left, ...]
+    renamed: tuple[str, ...]
+    replace: bool
+    complete: bool
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for on the command line."""
+
+    paths: Sequence[str | bytes]
+    renames: Mapping[str, str]
+    replace: bool = False
+    note: str = ""
+    dry_run: bool = False
+
+
+@click.command()
+@click.argument("name")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=str))
+@click.option(
+    "--replace", is_flag=True, help="Start afresh: what lies below moves to `earlier/` at recovery."
+)
+@click.option("--note", default="", help="A few words to your colleagues, sealed like everything else.")
+@click.option("--as", "renames", multiple=True, metavar="OLD=NEW", help="Another name for one of the paths.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@terminal.passphrase_option
+@terminal.json_option
+def push(
+    name: str,
+    paths: tuple[str, ...],
+    replace: bool,
+    note: str,
+    renames: tuple[str, ...],
+    dry_run: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Deposit files and folders (PATHS) into the dossier NAME.
+
+    Only what is new is sent. It can be interrupted at any moment: the same command goes on. A push adds; nothing
+    that you deposited before disappears from what your colleagues receive. A push is not a check-in.
+    """
+    from cli.session import signed_in
+
+    wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
+    choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
+    with signed_in(passphrase_file) as session:
+        known = session.home.dossier_named(name, session.keyring)
+        done = run_push(session.home, session.remote, session.keyring, known, wishes)
+    terminal.answer(done, as_json, render)
+    if not done.complete:
+        raise Refused(
+            f"{len(done.problems)} of the files could not be deposited as they are, see above; all others were. "
+            "Push again when they can be read.",
+            code="incomplete",
+        )
+
+
+def run_push(
+    home: "Home",
+    remote: "Remote",
+    keyring: "Keyring",
+    known: "KnownDossier",
+    wishes: Wishes,
+    *,
+    random: age.Random = os.urandom,
+    clock: Clock | None = None,
+) -> Pushed:
+    """The whole push, without the conversation before and after it."""
+    if known.role != "journalist":
+        raise Refused("This dossier is not yours; only its journalist can push to it.", code="not-yours")
+    sources = choose_sources(wishes.paths, wishes.renames)
+    clock = clock or SystemClock()
+    rosters = chain.fetch_rosters(remote, known.id, home.card, home.rosters(known.id))
+    for each in rosters:
+        home.remember_roster(known.id, each.roster.epoch, each.envelope)
+    newest = rosters[-1].roster
+    recipient = age.Recipient.read(newest.recipient)
+    names = Names(keyring.dedup_key(bytes.fromhex(known.id)))
+    folder = home.path / "push" / known.id
+    with home.lock("push"), Journal(folder) as journal:
+        sent: list[int] = []
+        with Sender(remote, known.id, sent.append) as sender:
+            commits = Committing(home, remote, known.id, keyring.sign.verify_key, journal)
+            found = commits.reconcile(None if wishes.dry_run else sender)
+            _tell(found)
+            last, head = commits.newest()
+            fresh = _fresh_start(journal, names, [each.name for each in sources], last, wishes)
+            seen = survey(sources, journal, names, home.path, fresh)
+            for sentence in shrunk(journal, names, seen):
+                terminal.warn(sentence)
+            if wishes.dry_run:
+                return _rehearse(known.id, seen, journal, names, newest.minimum)
+            _check_room(remote, seen, journal, names, newest.minimum)
+            if fresh is None:
+                journal.end_fresh_start()
+            else:
+                journal.note_fresh_start(fresh, names.sources([each.name for each in sources]))
+            with ThreadPoolExecutor(THREADS, "seal") as threads:
+                bundler = Bundler(
+                    known.id,
+                    journal,
+                    commits,
+                    naming=names.key,
+                    signing=keyring.sign,
+                    recipient=recipient,
+                    minimum=newest.minimum,
+                    random=random,
+                    clock=clock,
+                    threads=threads,
+                    send_object=lambda name, path: journal.arrived(sender.send(name, path)),
+                    await_objects=lambda: journal.arrived(sender.finish()),
+                    note=wishes.note,
+                )
+                try:
+                    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
+                    more, same = _deposit(seen, bundler, journal, names, clock, listing=fresh is not None)
+                    problems += more
+                    # A file that could not be read must not be set aside by its own absence.
+                    start = fresh if not problems else None
+                    bundler.finish(fresh=lambda: start, even_empty=start is not None)
+                except BaseException:
+                    threads.shutdown(wait=True, cancel_futures=True)
+                    raise
+        last, head = commits.newest()
+        home.remember_dossier(
+            known.id,
+            "journalist",
+            epoch=newest.epoch,
+            roster_hash=rosters[-1].hash.hex(),
+            head_hash=head,
+            bundles=last,
+        )
+        if start is not None:
+            journal.end_fresh_start()
+        if not problems:
+            for name, files, total in seen.extents:
+                journal.note_extent(names.source(name), files, total)
+    if commits.replaced:
+        terminal.warn(
+            "another computer of yours started this dossier afresh; push again, so that everything here lies on top."
+        )
+    return _report(
+        known.id,
+        seen,
+        bundler.sums,
+        problems,
+        sum(sent),
+        start is not None,
+        finished=found.finished,
+        same=same,
+    )
+
+
+def read_renames(renames: Sequence[str]) -> dict[str, str]:
+    """`OLD=NEW` as it was typed, the last equals sign counting."""
+    read = {}
+    for each in renames:
+        old, equals, new = each.rpartition("=")
+        if not (old and equals and new):
+            raise BadUsage(f"--as {each}: write OLD=NEW, the path as you typed it and its new name.")
+        read[old] = new
+    return read
+
+
+def render(done: Pushed) -> str:
+    """The answer for people."""
+    lines = [f"left out: {left.path} ({left.why})" for left in done.skipped]
+    lines += [f"not UTF-8, deposited as: {name}" for name in done.renamed]
+    lines += [f"PROBLEM: {left.path}: {left.why}" for left in done.problems]
+    what = f"{terminal.number(done.files)} files, {terminal.size(done.size)}"
+    if done.folders:
+        what += f", {terminal.number(done.folders)} empty folders"
+    if done.dry_run:
+        lines.append(f"Would deposit {what}: about {terminal.size(done.sent)} to send. Nothing was sent.")
+    elif not done.bundles:
+        lines.append(f"Nothing has changed ({terminal.number(done.unchanged)} files): nothing was sent.")
+    else:
+        first, last = done.bundles[0], done.bundles[-1]
+        bundles = f"bundle {last}" if first == last else f"bundles {first} to {last}"
+        lines.append(
+            f"Deposited {what} as {bundles}; {terminal.number(done.unchanged)} files are unchanged; "
+            f"{done.objects} objects ({terminal.size(done.sent)}) were sent."
+        )
+        if done.replace:
+            lines.append("Started afresh: what was deposited before lies under `earlier/` at recovery.")
+    lines.append("This was not a check-in.")
+    return "\n".join(lines)
+
+
+def _fresh_start(journal: Journal, names: Names, sources: list[str], last: int, wishes: Wishes) -> int | None:
+    """The first bundle of a push that starts afresh: a new one, or that of one that was interrupted."""
+    if not wishes.replace:
+        return None
+    begun = journal.fresh_start()
+    if begun is not None and begun[0] <= last + 1 and begun[1] == names.sources(sources):
+        return begun[0]
+    return last + 1
+
+
+def _check_room(remote: "Remote", seen: Survey, journal: Journal, names: Names, minimum: int) -> None:
+    """Nothing is sent that would not fit. Only when the rough bound is too much is everything read for a better one."""
+    limits = remote.info().limits
+    if limits.object_size != OBJECT_SIZE:
+        raise Refused("This server takes objects of another size; update the program.", code="out-of-date")
+    account = remote.call("GET", "/account", None, wire.AccountState)
+    needed = at_most(seen, minimum)
+    try:
+        check_room(needed, account, limits.free)
+    except OverQuota:
+        terminal.say("This may be more than your quota holds; looking first at what of it is new …")
+        check_room(_measure(seen, journal, names, minimum), account, limits.free)
+
+
+def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:
+    with terminal.progress("Looking", seen.size) as progress:
+        return measure(seen, journal, names.key, minimum, progress)
+
+
+def _deposit(
+    seen: Survey, bundler: Bundler, journal: Journal, names: Names, clock: Clock, *, listing: bool
+) -> tuple[list[Left], int]:
+    """Read what changed, in order; `listing`: every path is to stand in a tree. What could not be deposited as it
+    is, and how many files turned out to be as they were."""
+    problems: list[Left] = []
+    same = 0
+    with terminal.progress("Pushing", seen.size) as progress:
+        for found in seen.changed:
+            if found.kind == "dir":
+                arriving = Arriving(names.path(found.p), names.stamp(found), names.content(found, None))
+                bundler.end(bundler.begin(found), found, 0, None, arriving)
+                continue
+            try:
+                file, whole = _read(found, bundler, progress.advance)
+            except OSError as wrong:
+                gone = isinstance(wrong, FileNotFoundError | Vanished)
+                problems.append(Left(found.p, Skipped(found.p, "vanished" if gone else "unreadable").words))
+                continue
+            if not whole.steady:
+                why = "it was written to while it was read; what was read is deposited"
+                problems.append(Left(found.p, why))
+            arriving = Arriving(
+                names.path(found.p), _stamp(whole, names, clock), names.content(whole.found, whole.digest)
+            )
+            known = journal.known(arriving.name)
+            if known is not None and known.content == arriving.content and not listing:
+                bundler.drop(file)
+                journal.touch(arriving.name, arriving.stamp)
+                same += 1
+            else:
+                bundler.end(file, whole.found, whole.size, whole.digest, arriving)
+    return problems, same
+
+
+def _read(found: Found, bundler: Bundler, advance: Callable[[int], None]) -> tuple[OnItsWay, Whole]:
+    """One file, again if somebody wrote to it meanwhile. OSError leaves nothing of it in the tree."""
+    for left in range(_TRIES - 1, -1, -1):
+        file = bundler.begin(found)
+        advanced = 0
+
+        def take(chunk: bytes, file: OnItsWay = file) -> None:
+            nonlocal advanced
+            bundler.add(file, chunk)
+            advanced += len(chunk)
+            advance(len(chunk))
+
+        try:
+            whole = read_file(found, take)
+        except BaseException:
+            bundler.drop(file)
+            raise
+        if whole.steady or not left or whole.size > AGAIN_BELOW:
+            break
+        bundler.drop(file)
+        advance(-advanced)
+    return file, whole
+
+
+def _stamp(whole: Whole, names: Names, clock: Clock) -> bytes:
+    """By which the file is known as unchanged next time; one that fits nothing if it may be changing right now."""
+    # Time stamps are only as fine as the kernel's tick: a change right after this read might not show in them.
+    settled = whole.steady and abs(clock.wall() * 1_000_000 - whole.found.ctime_ns) > _TICK
+    return names.stamp(whole.found) if settled else b""
+
+
+def _rehearse(dossier: str, seen: Survey, journal: Journal, names: Names, minimum: int) -> Pushed:
+    needed = _measure(seen, journal, names, minimum) if seen.changed else 0
+    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
+    sums = Sums(
+        files=sum(found.kind == "file" for found in seen.changed),
+        folders=sum(found.kind == "dir" for found in seen.changed),
+        size=seen.size,
+        objects=needed // OBJECT_SIZE,
+    )
+    return _report(dossier, seen, sums, problems, needed, False, dry_run=True)
+
+
+def _tell(found: Reconciled) -> None:
+    if found.lost:
+        terminal.warn(
+            f"the server has lost {len(found.lost)} bundles of this dossier (from {found.lost[0]} on); what they held "
+            "is sent again. Tell its operator."
+        )
+    if found.damaged:
+        listed = ", ".join(map(str, found.damaged))
+        terminal.warn(
+            f"the server lacks objects of bundle {listed}; what is still here is sent again. Tell its operator."
+        )
+    if found.foreign:
+        terminal.say(
+            f"{len(found.foreign)} bundles were pushed from another computer since; this push follows them."
+        )
+    if found.finished:
+        terminal.say(f"An interrupted push was finished: bundle {found.finished[0]}.")
+    elif found.kept:
+        terminal.say(f"Going on with an interrupted push: {found.kept} objects of it need not be sent again.")
+
+
+def _report(
+    dossier: str,
+    seen: Survey,
+    sums: Sums,
+    problems: list[Left],
+    sent: int,
+    replace: bool,
+    *,
+    finished: tuple[int, ...] = (),
+    same: int = 0,
+    dry_run: bool = False,
+) -> Pushed:
+    return Pushed(
+        dossier,
+        (*finished, *sums.bundles),
+        sums.objects,
+        sent,
+        sums.files,
+        sums.folders,
+        sums.size,
+        seen.unchanged + same,
+        sums.new,
+        tuple(Left(each.p, each.words) for each in seen.skipped if each.harmless),
+        tuple(problems),
+        tuple(each.p for each in seen.renamed),
+        replace,
+        not problems,
+        dry_run,
+    )
