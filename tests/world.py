@@ -23,7 +23,6 @@ from vault import (
     watch,
     wire,
 )  # fmt: skip
-from vault import views
 from vault.clock import HOUR
 from vault.couriers import MemoryCourier
 from vault.plans import DEFAULT_PLAN, Plan

@@ -183,6 +183,15 @@ class Dossiers(Rows):
             is not None
         )
 
+    def all_objects(self) -> list[tuple[str, str]]:
+        """Every object that belongs to a head; what drifts is not worth a copy."""
+        return [
+            (str(row["dossier"]), str(row["name"]))
+            for row in self.db.all(
+                "SELECT dossier, name FROM objects WHERE bundle IS NOT NULL ORDER BY dossier, name"
+            )
+        ]
+
     def name_objects(self, dossier: str, names: tuple[str, ...], bundle: int) -> int:
         """How many of the names are stored here and are now committed by this bundle."""
         return sum(

@@ -108,6 +108,9 @@ class People(Rows):
     def end_session(self, token: str) -> None:
         self.db.run("DELETE FROM sessions WHERE token = :token", token=token)
 
+    def forget_sessions(self) -> None:
+        self.db.run("DELETE FROM sessions")
+
     def spend_nonce(self, nonce: str, expires: int) -> bool:
         """False when it was spent before."""
         return (

@@ -1,0 +1,281 @@
+"""What an operator keeps an eye on: state at a glance, accounts, copies of everything, and coming back from one.
+
+Rule of this room: a backup opens only with the server key, which is never in it; nothing is replaced before its
+successor has been read to the end; a server that comes back gives every armed switch a whole new ladder.
+Spec: docs/spec/backup-v1.md.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from vault import age, identity, ledger, switch, watch
+from vault.custodian import Custodian
+from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.service import Moment
+from vault.storage.database import Database
+from vault.storage.objects import Objects
+from vault.storage.records import Records
+from vault.stream import OBJECT_SIZE
+from vault.switch import Stage
+
+BLOCK: Final = 4 * 1024 * 1024
+MAGIC: Final = b"afterword/backup/v1\n"
+_LATE: Final = 10
+_RESTORED: Final = (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE)
+
+
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """What is inside each seal: which backup, which block of it, whether it is the last, and some of the database."""
+
+    backup: bytes
+    number: int
+    last: bool
+    data: bytes
+
+
+class Glance(msgspec.Struct, frozen=True):
+    """`operator status`. Times in ms; `tick_age` is null when another host keeps the time."""
+
+    life: str
+    lived: int
+    served: int
+    tick_age: int | None
+    probed_age: int | None
+    accounts: int
+    stages: dict[str, int]
+    letters: dict[str, int]
+    oldest_letter: int | None
+    overdue: tuple[str, ...]
+    marked: tuple[str, ...]
+    free: int
+    key_copied: int | None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One line of `operator accounts`."""
+
+    id: str
+    label: str
+    role: str
+    quota: int
+    used: int
+    dossiers: int
+    addresses: int
+    checked_in: int | None
+    marked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup or a restore came to: the file, objects copied now, and objects in all."""
+
+    file: Path
+    copied: int
+    objects: int
+
+
+def glance(records: Records, objects: Objects) -> Glance:
+    with records.reading() as now:
+        row = records.service()
+        server = records.server()
+        if row is None or server is None:
+            raise Damaged("The rows about the server itself are gone; restore a backup.")
+        here = row.boot == records.clock.boot_id()
+        boot = records.clock.boot()
+        people = records.accounts()
+        oldest = records.oldest_waiting()
+        return Glance(
+            life=now.life,
+            lived=now.lived,
+            served=now.served,
+            tick_age=boot - row.at if here else None,
+            probed_age=boot - row.probed if here and row.probed is not None else None,
+            accounts=len(people),
+            stages=records.count_stages(),
+            letters=records.count_letters(),
+            oldest_letter=None if oldest is None else now.lived - oldest,
+            overdue=tuple(
+                dossier for _, dossier in records.due_switches(now.served - _LATE * records.tick, 100)
+            ),
+            marked=tuple(each.id for each in people if each.marked),
+            free=objects.free(),
+            key_copied=server.key_copied,
+        )
+
+
+def list_accounts(records: Records, custodian: Custodian) -> list[Held]:
+    with records.reading():
+        return [
+            Held(
+                id=each.id,
+                label=identity.read_card(custodian.wake(each.card)).card.label,
+                role="journalist" if each.journalist else "collaborator",
+                quota=each.quota,
+                used=each.used,
+                dossiers=len(records.dossiers_of(each.id)),
+                addresses=len(records.confirmed_addresses_of(each.id)),
+                checked_in=each.checked_in,
+                marked=bool(each.marked),
+            )
+            for each in records.accounts()
+        ]
+
+
+def set_quota(records: Records, account: str, quota: int) -> None:
+    with records.transaction() as now:
+        if records.set_quota(account, quota) != 1:
+            raise NotFound("There is no such account; `afterword operator accounts` lists them.")
+        ledger.note(records, now, account, "quota", size=quota)
+
+
+def confirm_key_copy(records: Records) -> None:
+    with records.transaction() as now:
+        records.confirm_key_copy(now.wall)
+
+
+def back_up(
+    database: Database, records: Records, objects: Objects, custodian: Custodian, folder: Path
+) -> Copied:
+    """A consistent, sealed copy of the database and every object not in `folder` yet.
+
+    The database first: an object that it names was stored before, so none that it names can be missing. `scratch`
+    is on the server's own disk: what is not sealed yet never touches the backup's.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with records.reading() as now:
+        stamp = now.wall
+    plain = scratch / f"backup-{stamp}.db"
+    target = folder / f"afterword-{stamp}.backup"
+    try:
+        database.backup(plain)
+        with plain.open("rb") as source, _whole(target) as sink:
+            _write_blocks(source, sink, custodian.rest)
+    finally:
+        plain.unlink(missing_ok=True)
+    names = list(_objects_named(records))
+    copied = sum(_copy_out(objects, key, folder / "objects" / key) for key in names)
+    return Copied(target, copied, len(names))
+
+
+def open_backup(file: Path, key: age.Identity, target: Path) -> None:
+    """The database inside a backup, whole and in order, written to `target`; `Untrusted` if anything is off."""
+    with file.open("rb") as source, _whole(target) as sink:
+        for data in _read_blocks(source, key):
+            sink.write(data)
+
+
+def begin_anew(records: Records, custodian: Custodian, life: str) -> int:
+    """A restored database begins a new life; how many switches got a fresh full ladder."""
+    with records.transaction() as now:
+        records.begin_new_life(life)
+        records.forget_sessions()
+        waiting = records.switches_in(*_RESTORED)
+        for dossier in waiting:
+            _fresh_ladder(records, custodian, now, dossier)
+        return len(waiting)
+
+
+def _fresh_ladder(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
+    # A switch that does not read stands still alone; the others must not stand still with it.
+    with contextlib.suppress(Damaged):
+        watch.apply(records, custodian, now, dossier, switch.Restored())
+
+
+def bring_objects(records: Records, objects: Objects, folder: Path) -> Copied:
+    """Every object the database names, from the backup's folder into the store; `Untrusted` if one is not whole."""
+    copied, names = 0, list(_objects_named(records))
+    for key in names:
+        if objects.has(key):
+            continue
+        source = folder / "objects" / key
+        try:
+            body = source.read_bytes()
+        except OSError:
+            raise Refused(
+                f"The backup lacks the object {key}; use a folder that has it.", code="incomplete"
+            ) from None
+        objects.receive(key, 0, [body], OBJECT_SIZE)
+        copied += 1
+    return Copied(folder, copied, len(names))
+
+
+def _objects_named(records: Records) -> Iterator[str]:
+    for dossier, name in records.all_objects():
+        yield f"{dossier}/{name}"
+
+
+def _copy_out(objects: Objects, key: str, target: Path) -> int:
+    if target.exists() and target.stat().st_size == OBJECT_SIZE:
+        return 0
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with _whole(target) as sink:
+        for block in objects.read(key):
+            digest.update(block)
+            sink.write(block)
+        if digest.hexdigest() != key.rpartition("/")[2]:
+            raise Damaged(f"The object {key} is not what its name says; the backup stops here.")
+    return 1
+
+
+def _write_blocks(source: BinaryIO, sink: BinaryIO, seal: Callable[[bytes], bytes]) -> None:
+    sink.write(MAGIC)
+    backup = os.urandom(16)
+    number, data = 0, source.read(BLOCK)
+    while True:
+        following = source.read(BLOCK)
+        sealed = seal(msgspec.msgpack.encode(Block(backup, number, not following, data)))
+        sink.write(len(sealed).to_bytes(4, "big") + sealed)
+        if not following:
+            return
+        number, data = number + 1, following
+
+
+def _read_blocks(source: BinaryIO, key: age.Identity) -> Iterator[bytes]:
+    if source.read(len(MAGIC)) != MAGIC:
+        raise Malformed("This is not a backup of an Afterword server.")
+    expected, backup = 0, b""
+    while True:
+        size = int.from_bytes(source.read(4), "big")
+        if not 0 < size <= 2 * BLOCK:
+            raise Malformed("This backup ends early; use another.")
+        try:
+            block = msgspec.msgpack.decode(age.open_sealed(source.read(size), key), type=Block)
+        except msgspec.DecodeError:
+            raise Malformed("A block of this backup does not read; use another.") from None
+        if block.number != expected or (expected and block.backup != backup):
+            raise Untrusted("The blocks of this backup are out of order; use another.")
+        expected, backup = expected + 1, block.backup
+        yield block.data
+        if block.last:
+            if source.read(1):
+                raise Untrusted("This backup goes on after its end; use another.")
+            return
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when everything in it is on disk."""
+    draft = target.with_name(target.name + ".part")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as sink:
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
