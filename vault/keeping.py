@@ -141,7 +141,12 @@ def confirm_key_copy(records: Records) -> None:
 
 
 def back_up(
-    database: Database, records: Records, objects: Objects, custodian: Custodian, folder: Path
+    database: Database,
+    records: Records,
+    objects: Objects,
+    custodian: Custodian,
+    scratch: Path,
+    folder: Path,
 ) -> Copied:
     """A consistent, sealed copy of the database and every object not in `folder` yet.
 
