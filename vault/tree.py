@@ -123,7 +123,10 @@ _roots: Final = msgspec.json.Decoder(Root)
 
 
 def write_line(entry: Entry) -> bytes:
-    """The entry's line with its line feed: a writer adds these up to stay below TREE_LIMIT. Raises Malformed."""
+    """The entry's line with its line feed: a writer adds these up to stay below TREE_LIMIT.
+
+    Raises Malformed for what is no entry, Refused for a file of too many pieces.
+    """
     line = _encode(entry)
     if _decode(line) != entry:
         raise Malformed("An entry does not survive being written; the program that made it is at fault.")
@@ -131,7 +134,7 @@ def write_line(entry: Entry) -> bytes:
 
 
 def write_tree(entries: Iterable[Entry]) -> StoredTree:
-    """Entries must come sorted by path, each path once. Raises Malformed."""
+    """Entries must come sorted by path, each path once. Raises Malformed, Refused."""
     lines = bytearray()
     files = folders = size = 0
     last = ""
@@ -180,8 +183,9 @@ def _encode(entry: Entry) -> bytes:
     except UnicodeEncodeError:
         raise Malformed("A path is not valid Unicode text; rename the file.") from None
     if len(line) >= LINE_LIMIT:
-        raise Malformed(
-            "A file has too many pieces for one line of a tree (about 100 GB); split it and push again."
+        raise Refused(
+            "A file has too many pieces for one line of a tree (about 100 GB); split it and push again.",
+            code="file-too-large",
         )
     return line + b"\n"
 
