@@ -35,7 +35,6 @@ FACTS = Facts(
     change=Change.ROSTER,
     effect=MONDAY + 7 * 86_400_000,
     host="vault.example.org",
-    account="9f3c21",
     trouble="the disk of objects has less than 5 % free.",
 )
 OPERATORS = {LetterKind.OPERATOR_UNREACHED, LetterKind.OPERATOR_TROUBLE}
@@ -76,6 +75,7 @@ def body(kind: LetterKind, language: str = "en", about: Facts = FACTS, phrase: s
 def test_both_languages_have_the_same_letters_with_the_same_facts() -> None:
     assert set(letters_en.LETTERS) == set(letters_es.LETTERS) == {kind.value for kind in LetterKind}
     assert set(letters_en.HERS) == set(letters_es.HERS)
+    assert set(letters_en.OPERATORS) == set(letters_es.OPERATORS)
     assert set(letters_en.CHANGES) == set(letters_es.CHANGES) == {change.value for change in Change}
     for english, spanish in ((letters_en.LETTERS, letters_es.LETTERS), (letters_en.HERS, letters_es.HERS)):
         for kind, text in english.items():
@@ -102,7 +102,6 @@ def test_a_letter_has_no_link_and_no_word_of_the_dossier(kind: LetterKind, langu
     assert not re.search(r"https?:|www\.|://|href|@", text)
     if kind not in OPERATORS:
         assert "vault.example.org" not in text
-        assert "9f3c21" not in text
 
 
 @every_letter
@@ -145,6 +144,14 @@ def test_only_letters_about_reaching_her_name_her(kind: LetterKind, language: st
     text = body(kind, language, replace(FACTS, hers=hers, label="Zoraida"))
     named = kind in {*REACHING, LetterKind.UNREACHED, LetterKind.ALL_CLEAR} and not hers
     assert ("Zoraida" in text) == named
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", [LetterKind.OPERATOR_UNREACHED, LetterKind.ALL_CLEAR])
+def test_the_operator_learns_a_number_and_no_name(kind: LetterKind, language: str) -> None:
+    text = body(kind, language, replace(FACTS, account="9f3c21", label="Zoraida"))
+    assert "9f3c21" in text
+    assert "Zoraida" not in text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -275,18 +282,16 @@ def test_no_fact_whatever_can_hold_up_or_bend_a_letter(kind: LetterKind, languag
 def shown() -> str:
     """Every letter, as docs/letters.md shows it."""
     parts = []
-    for kind, language, hers in EVERY:
-        letter = write(
-            kind,
-            language,
-            "",
-            {"en": PHRASE, "es": "la garza sobre el tejado"}[language],
-            replace(FACTS, hers=hers),
-        )
-        about = " (to the journalist)" if hers else ""
-        parts.append(
-            f"### {kind}, {language}{about}\n\n```text\nSubject: {letter.subject}\n\n{letter.body}```\n"
-        )
+    for kind, language, to in (
+        *((kind, language, "to the journalist" if hers else "") for kind, language, hers in EVERY),
+        *((LetterKind.ALL_CLEAR, language, "to the operator") for language in LANGUAGES),
+    ):
+        operator = kind in OPERATORS or to == "to the operator"
+        about = replace(FACTS, hers=to == "to the journalist", account="9f3c21" if operator else None)
+        phrase = {"en": PHRASE, "es": "la garza sobre el tejado"}[language]
+        letter = write(kind, language, "", phrase, about)
+        heading = f"{kind}, {language}" + (f" ({to})" if to else "")
+        parts.append(f"### {heading}\n\n```text\nSubject: {letter.subject}\n\n{letter.body}```\n")
     return "\n".join(parts)
 
 

@@ -332,7 +332,7 @@ class Life(RuleBasedStateMachine):
     def she_falls_silent_for_good(self, lands: bool, lateness: int) -> None:
         """Liveness: with a healthy server the release comes, within the bounds that were projected."""
         self.the_watch_ticks()
-        last = latest_release(self.switch, self.now)
+        last = self.now if self.stage is Stage.RELEASED else latest_release(self.switch, self.now)
         moves = 0
         while self.stage is not Stage.RELEASED:
             moves += 1
