@@ -293,7 +293,7 @@ def _restore(invitation: Invitation, passphrase_file: Path | None) -> Welcome:
                     f"There is a home in {path} already; set AFTERWORD_HOME to an empty folder.",
                     code="home-exists",
                 )
-    keyring = Keyring.from_seed(_ask_words())
+    keyring = Keyring.from_seed(ask_words())
     with Remote(invitation.url, None) as unpinned:
         server = _check_server(unpinned, invitation)
     with Remote(invitation.url, server) as remote:
@@ -325,7 +325,7 @@ def _restore(invitation: Invitation, passphrase_file: Path | None) -> Welcome:
             return _welcome(home, account.role, None, len(seen))
 
 
-def _ask_words() -> RootSeed:
+def ask_words() -> RootSeed:
     """Several words to a line or one; a slip is named by its place and may be typed again."""
     for left in reversed(range(_TRIES)):
         words: list[str] = []

@@ -55,6 +55,13 @@ def result(text: str) -> None:
     _print(text, sys.stdout)
 
 
+def document(text: str) -> None:
+    """A file of our own making, byte for byte, its line ends too."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
 def say(text: str = "") -> None:
     _print(text, sys.stderr)
 

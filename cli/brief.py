@@ -1,0 +1,130 @@
+"""What colleagues should know from day one: `afterword brief`.
+
+Rule of this room: sealed once for each reader, herself included; what is read is believed only when the journalist
+signed it for this dossier and sealed it to the reader.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import click
+import msgspec
+
+from cli import orders, terminal
+from cli.chain import fetch_rosters
+from cli.home import KnownDossier
+from cli.session import Session, journalist_of, signed_in
+from vault import age, briefs, statements, wire
+from vault.errors import BadUsage, Conflict, Refused, Untrusted
+from vault.identity import ContactCard
+from vault.statements import Brief, SealedTo
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What `brief NAME` answers."""
+
+    dossier: str
+    title: str
+    created: int
+    text: str
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What `brief NAME FILE` answers."""
+
+    dossier: str
+    title: str
+    readers: int
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@terminal.passphrase_option
+@terminal.json_option
+def brief(name: str | None, file: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """Read the brief of NAME; with FILE (plain text, at most 64 KiB), write it.
+
+    Whom to call, the lawyer, what not to publish while she may live: your colleagues can read it from today.
+    Write it anew after the roster has changed.
+    """
+    title = orders.asked_name(name)
+    text = None if file is None else briefs.write_brief(_read_file(file))
+    with signed_in(passphrase_file) as session:
+        if text is None:
+            terminal.answer(read(session, orders.find(session, title)), as_json, lambda one: one.text)
+        else:
+            written = _write(session, orders.find_own(session, title), text)
+            terminal.answer(
+                written,
+                as_json,
+                lambda one: f"{one.title}: the brief is there for {one.readers - 1} colleagues and you.",
+            )
+
+
+def read(session: Session, known: KnownDossier) -> Read:
+    """The copy that is sealed to us, whichever of its people we are."""
+    said = session.remote.call("GET", f"/dossiers/{known.id}/brief", None, wire.SealedBrief)
+    author = journalist_of(session.home, orders.state_of(session, known.id))
+    signed = statements.read(said.statement.encode(), author.verify_key, Brief)
+    sealed = wire.read_blob(said.sealed)
+    mine = session.home.card.hash.hex()
+    meant = [each.sealed for each in signed.readers if each.card == mine]
+    if signed.dossier != known.id or meant != [hashlib.sha256(sealed).hexdigest()]:
+        raise Untrusted(
+            "The server shows a brief that was written for another dossier or another reader; tell the journalist.",
+            code="wrong-brief",
+        )
+    text = briefs.read_brief(age.open_sealed(sealed, session.keyring.seal))
+    return Read(known.id, orders.title_of(session, known), signed.created, text)
+
+
+def _write(session: Session, known: KnownDossier, text: bytes) -> Written:
+    home = session.home
+    chain = fetch_rosters(session.remote, known.id, home.card, home.rosters(known.id))
+    newest = chain[-1]
+    readers: list[ContactCard] = [*newest.cards(), home.card]
+    sealed = [age.seal(text, card.recipient, os.urandom) for card in readers]
+    limit = session.remote.info().limits.brief
+    if len(sealed[0]) > limit:
+        raise Refused(
+            f"This server takes briefs of at most {terminal.size(limit)}; make it shorter.",
+            code="brief-too-long",
+        )
+    lines = tuple(
+        SealedTo(card.hash.hex(), hashlib.sha256(blob).hexdigest())
+        for card, blob in zip(readers, sealed, strict=True)
+    )
+    try:
+        orders.order(
+            session,
+            known,
+            lambda seq: Brief(
+                server=orders.server_of(session),
+                dossier=known.id,
+                seq=seq,
+                epoch=newest.roster.epoch,
+                readers=lines,
+                created=orders.wall(),
+            ),
+            sealed,
+        )
+    except (Conflict, Refused) as between:
+        if between.code != "wrong-epoch":
+            raise
+        raise Conflict(
+            "The roster was changed in between; run the command again.", code="wrong-epoch"
+        ) from None
+    return Written(known.id, orders.title_of(session, known), len(readers))
+
+
+def _read_file(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            found = opened.read(briefs.LARGEST + 1)
+        return found.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("A brief is plain text in UTF-8; save it so and try again.", code="bad-brief") from None
+    except OSError as wrong:
+        raise BadUsage(f"{file} cannot be read ({wrong.strerror}).", code="unreadable") from None

@@ -1,0 +1,156 @@
+"""A sign of life: `afterword checkin`.
+
+Rule of this room: it is what a frightened person runs once a day, so it is short, quick, and asks for one thing. No
+session: the statement itself is the proof. Whatever else is due is done afterwards, and never costs the check-in.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from cli import calendar, terminal
+from cli.home import Home
+from cli.remote import Remote
+from vault import statements, wire
+from vault.clock import SystemClock
+from vault.errors import AfterwordError, Conflict, StaleSequence
+from vault.identity import Keyring
+from vault.statements import CheckIn, Covered
+
+_ENDED: Final = frozenset({"released", "destroyed"})
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """One dossier after the check-in. `refused`: why its switch did not move, or null."""
+
+    dossier: str
+    title: str
+    stage: str
+    coming: tuple[calendar.Coming, ...]
+    refused: str | None
+    changes: tuple[wire.Change, ...]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What `checkin` answers; `at` is the server's time (ms UTC)."""
+
+    at: int
+    from_file: bool
+    dossiers: tuple[Standing, ...]
+
+
+@click.command()
+@terminal.passphrase_option
+@terminal.json_option
+def checkin(passphrase_file: Path | None, as_json: bool) -> None:
+    """Show that you are well: every dossier of yours begins its time anew."""
+    from_file = passphrase_file is not None or bool(os.environ.get("AFTERWORD_PASSPHRASE_FILE"))
+    with Home.open() as home:
+        keyring = home.unlock(terminal.passphrase(passphrase_file))
+        with Remote(home.url, home.server) as remote:
+            said = check_in(home, keyring, remote)
+            titles = {known.id: home.title(known, keyring) for known in home.dossiers()}
+            standing = tuple(_standing(each, said.refused, titles) for each in said.dossiers)
+            terminal.answer(Result(said.now, from_file, standing), as_json, _render)
+            if from_file:
+                terminal.warn(
+                    "a check-in from a passphrase file proves that the computer lives, not the person."
+                )
+            _after(home, keyring, remote, said)
+
+
+def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
+    """Signed with the check-in key over a fresh number of the server's; signed anew once when either was too old."""
+    covered = tuple(
+        Covered(known.id, known.epoch, known.head_hash)
+        for known in home.dossiers()
+        if known.role == "journalist"
+    )
+    last = home.last_acknowledgement()
+    for again in (True, False):
+        given = CheckIn(
+            server=home.server.hash.hex(),
+            seq=home.next_seq(),
+            nonce=remote.nonce(),
+            dossiers=covered,
+            created=SystemClock().wall(),
+        )
+        signed = statements.write(given, keyring.checkin)
+        request = wire.CheckInRequest(
+            home.card.hash.hex(), signed.decode(), None if last is None else last.decode()
+        )
+        try:
+            said = remote.call("POST", "/check-ins", request, wire.CheckedIn)
+        except Conflict as stale:
+            if isinstance(stale, StaleSequence):
+                home.seen_seq(stale.seen)
+            elif stale.code != "stale-nonce":
+                raise
+            if not again:
+                raise
+        else:
+            break
+    remote.acknowledged(home, signed, said.acknowledgement)
+    return said
+
+
+def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -> None:
+    """Roster changes that have cooled, or that the server forgot, are handed over; a failure is told, no more."""
+    known = {each.id: each for each in home.dossiers()}
+    waiting = [
+        state
+        for state in said.dossiers
+        if state.stage not in _ENDED
+        and state.dossier in known
+        and home.pending(state.dossier, f"roster-{state.epoch + 1}") is not None
+    ]
+    if not waiting:
+        return
+    from cli import handover
+    from cli.session import Session
+
+    session = Session(home, keyring, remote)
+    try:
+        remote.sign_in(keyring)
+        for state in waiting:
+            handover.catch_up(session, known[state.dossier], state)
+    except AfterwordError as wrong:
+        terminal.warn(f"you are checked in, but a roster change could not be handed over: {wrong}")
+
+
+def _standing(
+    state: wire.DossierState, refused: Sequence[wire.NotMoved], titles: dict[str, str | None]
+) -> Standing:
+    why = next((each.sentence for each in refused if each.dossier == state.dossier), None)
+    return Standing(
+        dossier=state.dossier,
+        title=terminal.one_line(titles.get(state.dossier) or state.dossier[:8]),
+        stage=state.stage,
+        coming=calendar.coming(state),
+        refused=why,
+        changes=state.changes,
+    )
+
+
+def _render(done: Result) -> str:
+    shown = [f"Checked in at {terminal.local(done.at)}."]
+    for each in done.dossiers:
+        if each.stage == "destroyed":
+            continue
+        if each.stage == "released":
+            shown.append(f"{each.title}: RELEASED. Your colleagues can open it; no check-in takes that back.")
+            continue
+        if each.stage == "new":
+            shown.append(f"{each.title}: not armed, so nothing happens if you fall silent.")
+            continue
+        shown.append(f"{each.title} ({each.stage}), if you fall silent now:")
+        shown += calendar.lines(each.coming)
+        if each.refused is not None:
+            shown.append(f"    not moved: {terminal.one_line(each.refused)}")
+    if not done.dossiers:
+        shown.append("You have no dossier on this server yet.")
+    return "\n".join(shown)

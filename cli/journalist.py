@@ -1,0 +1,290 @@
+"""A journalist's orders to the switch: `arm`, `pause`, `resume`, `plan`, `destroy`, `cancel`; and `bundles`.
+
+Rule of this room: parse, sign, print. What the server took as a slow change is said to be one, with how to take it
+back.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from cli import calendar, handover, orders, terminal
+from cli.home import KnownDossier
+from cli.orders import DURATION, find_own, order, server_of, state_of, wall
+from cli.remote import OBJECT_SIZE
+from cli.session import Session, signed_in
+from vault import statements, wire
+from vault.clock import read_duration, write_duration
+from vault.errors import BadUsage, NotFound, Refused
+from vault.plans import LONGEST_PAUSE, Plan
+from vault.statements import Dwells
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """One line of `bundles`: only what a head shows in the open; `size` in bytes of ciphertext."""
+
+    number: int
+    created: int
+    objects: int
+    size: int
+    replace: int | None
+
+
+@click.command()
+@click.argument("name", required=False)
+@terminal.passphrase_option
+@terminal.json_option
+def bundles(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """What was deposited into NAME, and when. What is in it, only your colleagues can open, after a release."""
+    from cli import chain
+
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        heads = list(chain.fetch_heads(session.remote, known.id, session.home.card.verify_key))
+        if known.head_hash is not None:
+            chain.check_reaches(heads, known.bundles, known.head_hash, "this computer pushed")
+    listed = [
+        Bundle(
+            each.bundle,
+            each.head.created,
+            len(each.head.objects),
+            len(each.head.objects) * OBJECT_SIZE,
+            each.head.replace,
+        )
+        for each in heads
+    ]
+    terminal.answer({"dossier": known.id, "bundles": listed}, as_json, lambda _: _render_bundles(listed))
+
+
+def _render_bundles(listed: list[Bundle]) -> str:
+    if not listed:
+        return "Nothing was deposited yet; run: afterword push NAME PATH…"
+    shown = [
+        f"{each.number:>5}  {terminal.local(each.created)}  {terminal.number(each.objects):>6} objects  "
+        f"{terminal.size(each.size):>9}" + ("" if each.replace is None else "  started afresh")
+        for each in listed
+    ]
+    shown.append(f"{len(listed)} bundles, {terminal.size(sum(each.size for each in listed))} of ciphertext")
+    return "\n".join(shown)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--anyway", is_flag=True, help="Although something on the list is missing.")
+@terminal.passphrase_option
+@terminal.json_option
+def arm(name: str | None, anyway: bool, passphrase_file: Path | None, as_json: bool) -> None:
+    """Start the switch of NAME. From now on, falling silent counts."""
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        state = state_of(session, known.id)
+        if anyway and state.missing:
+            terminal.warn(f"armed although this is missing: {', '.join(state.missing)}.")
+        done = order(
+            session,
+            known,
+            lambda seq: statements.Arm(
+                server_of(session), known.id, seq, _epoch(session, known, state), anyway, wall()
+            ),
+        )
+        coming = calendar.coming(state_of(session, known.id))
+    terminal.answer(
+        done, as_json, lambda one: _render_dates(f"{one.title} is armed. If you fall silent now:", coming)
+    )
+    terminal.say(f"Check in every {write_duration(done.plan.every)} or more often: afterword checkin")
+
+
+def _epoch(session: Session, known: KnownDossier, state: wire.DossierState) -> int:
+    """She arms the roster that she knows, not whichever the server says."""
+    if state.roster != known.roster_hash:
+        from cli.session import learn_dossier
+
+        return learn_dossier(session, state).known.epoch
+    return known.epoch
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--until", required=True, metavar="DATE|DURATION", help="2026-12-24, 2026-12-24T18:00, or 10d.")
+@terminal.passphrase_option
+@terminal.json_option
+def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: bool) -> None:
+    """Let the switch of NAME stand still; afterwards it begins afresh. Beyond 72 hours it has to cool first."""
+    length = read_until(until, wall())
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        done = order(
+            session,
+            known,
+            lambda seq: statements.Pause(
+                server_of(session), known.id, seq, session.remote.nonce(), length, wall()
+            ),
+        )
+        coming = calendar.coming(state_of(session, known.id))
+    if done.change is not None:
+        said = orders.cooling_text(done, f"a pause of {write_duration(length)}")
+    else:
+        said = _render_dates(f"{done.title} is paused for {write_duration(length)}.", coming)
+    terminal.answer(done, as_json, lambda _: said)
+    if done.change is not None:
+        terminal.say("Until it takes effect, go on checking in.")
+
+
+def read_until(text: str, now: int) -> int:
+    """A duration as it is, or the time left until a date in this computer's zone; ms. Refused beyond 90 days."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            length = read_duration(text)
+        except BadUsage:
+            raise BadUsage(
+                f"{text!r} is neither a date nor a duration; write 2026-12-24, 2026-12-24T18:00, or 10d.",
+                code="bad-until",
+            ) from None
+    else:
+        length = int(moment.astimezone().timestamp() * 1000) - now
+    if length <= 0:
+        raise BadUsage(f"{text} is over already; choose a later date.", code="bad-until")
+    if length > LONGEST_PAUSE:
+        raise Refused(
+            f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
+            code="pause-too-long",
+        )
+    return length
+
+
+@click.command()
+@click.argument("name", required=False)
+@terminal.passphrase_option
+@terminal.json_option
+def resume(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """End the pause of NAME now; its time begins afresh."""
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        done = order(
+            session,
+            known,
+            lambda seq: statements.Resume(server_of(session), known.id, seq, session.remote.nonce(), wall()),
+        )
+        coming = calendar.coming(state_of(session, known.id))
+    terminal.answer(done, as_json, lambda one: _render_dates(f"{one.title} is armed again.", coming))
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--every", type=DURATION, help="Check in this often.")
+@click.option("--remind", type=DURATION, help="How long the reminder lasts.")
+@click.option("--warn", type=DURATION, help="How long colleagues look for you before the last call.")
+@click.option("--grace", type=DURATION, help="How long the last call lasts before the release.")
+@terminal.passphrase_option
+@terminal.json_option
+def plan(
+    name: str | None,
+    every: int | None,
+    remind: int | None,
+    warn: int | None,
+    grace: int | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Change how long each stage of NAME lasts; without options, show it. Whatever gets longer has to cool first."""
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        state = state_of(session, known.id)
+        old = state.plan
+        new = Plan(every or old.every, remind or old.remind, warn or old.warn, grace or old.grace)
+        dwells = Dwells(*new.dwells())
+        if dwells == old:
+            if any(each is not None for each in (every, remind, warn, grace)):
+                raise BadUsage("That is the plan as it is; nothing was changed.", code="nothing-changed")
+            name_shown = orders.title_of(session, known)
+            terminal.answer(old, as_json, lambda one: f"{name_shown}: {orders.plan_text(one)}")
+            return
+        done = order(
+            session,
+            known,
+            lambda seq: statements.PlanChange(server_of(session), known.id, seq, dwells, wall()),
+        )
+    if done.change is not None:
+        said = orders.cooling_text(done, f"the plan {orders.plan_text(dwells)}")
+    else:
+        said = f"{done.title}: {orders.plan_text(done.plan)}"
+    terminal.answer(done, as_json, lambda _: said)
+
+
+@click.command()
+@click.argument("name", required=False)
+@terminal.passphrase_option
+@terminal.json_option
+def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """Give up NAME for ever: nobody will be able to open it. Once armed, this has to cool first."""
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        own = orders.title_of(session, known)
+        armed = state_of(session, known.id).stage != "new"
+        terminal.say(
+            f"This gives up {own} for ever: what the server withholds is erased, and then nobody can open what was "
+            "deposited, not even all your colleagues together."
+        )
+        if armed:
+            terminal.say("It takes effect after the cooling time, and everybody concerned is told.")
+        if not terminal.confirm(f"Destroy {own}"):
+            raise Refused("Nothing was destroyed.", code="not-confirmed")
+        if terminal.ask(f"Type its name, {own}, to destroy it") != own:
+            raise Refused("That is not its name; nothing was destroyed.", code="not-confirmed")
+        done = order(
+            session, known, lambda seq: statements.Destroy(server_of(session), known.id, seq, wall())
+        )
+    said = (
+        orders.cooling_text(done, "its destruction")
+        if done.change is not None
+        else f"{done.title} is destroyed."
+    )
+    terminal.answer(done, as_json, lambda _: said)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.argument("change", required=False)
+@terminal.passphrase_option
+@terminal.json_option
+def cancel(name: str | None, change: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """Take back a slow change of NAME before it takes effect; CHANGE is needed when several are under way."""
+    title = orders.asked_name(name)
+    with signed_in(passphrase_file) as session:
+        known = find_own(session, title)
+        meant = _chosen(state_of(session, known.id), change)
+        done = order(
+            session,
+            known,
+            lambda seq: statements.Cancel(server_of(session), known.id, seq, meant.change, wall()),
+        )
+        if meant.kind == "roster":
+            handover.forget(session, known.id, meant.change)
+    terminal.answer(
+        done, as_json, lambda one: f"{one.title}: the {meant.kind} change is taken back; all are told."
+    )
+
+
+def _chosen(state: wire.DossierState, given: str | None) -> wire.Change:
+    wanted = (given or "").strip().casefold()
+    found = [each for each in state.changes if each.change.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"{each.kind} {each.change[:16]}" for each in state.changes)
+    if not found:
+        raise NotFound(f"No such change is under way; under way: {listed or 'none'}.", code="no-such-change")
+    raise BadUsage(f"Several changes are under way; name one of them: {listed}.", code="ambiguous")
+
+
+def _render_dates(first: str, dates: tuple[calendar.Coming, ...]) -> str:
+    return "\n".join([first, *calendar.lines(dates)])
