@@ -113,7 +113,7 @@ def _shown(
 ) -> CardShown:
     lists: tuple[Language, ...] = (language,) if language else ("en", "es")
     words = {each: fingerprint.words(each) for each in lists}
-    return CardShown(label, words, str(fingerprint), compared, mine)
+    return CardShown(label, words, fingerprint.write(), compared, mine)
 
 
 def _render_card(shown: CardShown) -> str:

@@ -204,7 +204,7 @@ def _new_home(
 
 
 def restore_address(url: str, server: ContactCard) -> str:
-    return f"{url}/join#{server.fingerprint}"
+    return f"{url}/join#{server.fingerprint.write()}"
 
 
 def _show_words(root: RootSeed, language: Language, address: str) -> None:
@@ -352,7 +352,7 @@ def _welcome(home: Home, role: "Role", inviter: str | None, dossiers: int | None
         role=role,
         label=card.card.label,
         words={"en": card.fingerprint.words("en"), "es": card.fingerprint.words("es")},
-        fingerprint=str(card.fingerprint),
+        fingerprint=card.fingerprint.write(),
         inviter=inviter,
         restore=restore_address(home.url, home.server),
         dossiers=dossiers,

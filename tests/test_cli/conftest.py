@@ -1,12 +1,19 @@
 """What tests of the commands share: a server on the loopback, an empty home, and a way to run a command line."""
 
-from collections.abc import Callable, Iterator
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from cli import connection
 from test_cli.loopback import Loopback
+from vault import identity
+
+PASSPHRASE = "five random words here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,10 @@ def home_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AFTERWORD_HOME", str(path))
     monkeypatch.delenv("AFTERWORD_PASSPHRASE_FILE", raising=False)
     monkeypatch.delenv("AFTERWORD_PROXY", raising=False)
+    monkeypatch.setattr(connection, "PAUSES", (0.0,) * len(connection.PAUSES))
+    # A keyring that opens in a moment instead of a second.
+    quick = functools.partial(identity.write_keyring, work_factor=2)
+    monkeypatch.setattr(identity, "write_keyring", quick)
     return path
 
 
@@ -36,29 +47,51 @@ def home_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     home_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Ran]:
-    """Run one command line in this process; `answers` are typed line by line, or by asking a function."""
-    import sys
-
+    """Run one command line in this process. `answers` are typed line by line, or a function gives each, seeing
+    what was said so far."""
     from cli import main
 
-    class Typed:
-        def __init__(self, answers: object) -> None:
-            self.answers = iter(answers) if not callable(answers) else None
-            self.answer = answers
+    def running(*arguments: str, answers: Iterable[str] | Callable[[str], str] = ()) -> Ran:
+        seen = {"out": "", "err": ""}
+        waiting = None if callable(answers) else iter(answers)
 
-        def isatty(self) -> bool:
-            return False
+        def look() -> None:
+            out, err = capfd.readouterr()
+            seen["out"] += out
+            seen["err"] += err
 
-        def readline(self) -> str:
-            if self.answers is None:
-                return f"{self.answer()}\n"
-            return next((f"{each}\n" for each in self.answers), "")
+        class Typed:
+            def isatty(self) -> bool:
+                return False
 
-    def running(*arguments: str, answers: object = ()) -> Ran:
-        monkeypatch.setattr(sys, "stdin", Typed(answers))
+            def readline(self) -> str:
+                look()
+                if waiting is None:
+                    return f"{answers(seen['err'])}\n"
+                return next((f"{each}\n" for each in waiting), "")
+
+        monkeypatch.setattr(sys, "stdin", Typed())
         capfd.readouterr()
         code = main.invoke(arguments)
-        out, err = capfd.readouterr()
-        return Ran(code, out, err)
+        look()
+        return Ran(code, seen["out"], seen["err"])
 
     return running
+
+
+def words_shown(err: str) -> list[str]:
+    """The 24 words, off the screen."""
+    found = {int(place): word for place, word in re.findall(r" (\d{1,2}) (\S+)", err)}
+    return [found[place] for place in range(1, 25)]
+
+
+def a_person_at_the_keyboard(label: str = "Ana", passphrase: str = PASSPHRASE) -> Callable[[str], str]:
+    """Answers what `join` asks, reading the words off the screen."""
+
+    def answer(err: str) -> str:
+        question = err.rstrip().splitlines()[-1]
+        if found := re.fullmatch(r"Word (\d+):", question):
+            return words_shown(err)[int(found[1]) - 1]
+        return passphrase if question.startswith("Passphrase") else label
+
+    return answer

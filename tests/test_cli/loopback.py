@@ -63,7 +63,9 @@ class Loopback:
         """A whole invite address."""
         code = secrets.token_urlsafe(12)
         self.invites[code] = inviter
-        pins = [code, str(self.card.fingerprint)] + ([] if inviter is None else [str(inviter.fingerprint)])
+        pins = [code, self.card.fingerprint.write()] + (
+            [] if inviter is None else [inviter.fingerprint.write()]
+        )
         return f"{self.url}/join#{'.'.join(pins)}"
 
     def info(self) -> wire.ServerInfo:
