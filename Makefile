@@ -11,7 +11,7 @@ help: ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
 
 demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
-	@$(BIN)/python -P tests/demo.py $(if $(DIR),--dir "$(DIR)")
+	@$(BIN)/python tests/demo.py $(if $(DIR),--dir "$(DIR)")
 
 test: $(READY) $(NODE) ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -97,9 +97,10 @@ def post_operator(
     kind: LetterKind,
     facts: Facts,
     dossier: str | None = None,
+    climb: int | None = None,
 ) -> None:
     """A row for the operator, whose addresses are the deliverer's to know."""
-    _add(records, custodian, now, kind, None, None, facts, dossier, None, None, 0)
+    _add(records, custodian, now, kind, None, None, facts, dossier, climb, None, 0)
 
 
 def _add(
@@ -160,7 +161,7 @@ def deliver(
 ) -> bool:
     """Carry one claimed letter and save how it went; true when it was accepted.
 
-    `landed` runs in the transaction that saves an acceptance. `chance` in 0…1 spreads the next attempt.
+    `landed` runs in the transaction that saves an acceptance, in time or not. `chance` in 0…1 spreads the next attempt.
     """
     with records.reading() as now:
         parcels = _write(records, custodian, sender, letter, now)
@@ -168,7 +169,10 @@ def deliver(
     accepted = any(isinstance(outcome, Accepted) for outcome in outcomes) or not outcomes
     with records.transaction() as now:
         if accepted:
-            if records.settle_letter(letter.id, "accepted", now.lived):
+            # Withdrawn while it was on its way: it has arrived all the same, and whoever got it must hear the rest.
+            if records.settle_letter(letter.id, "accepted", now.lived) or records.settle_late(
+                letter.id, now.lived
+            ):
                 landed(now, letter)
                 if letter.address is not None:
                     records.mark_failing(letter.address, None)

@@ -22,6 +22,7 @@ from vault.switch import Audience, Elapsed, Event, Landed, Notice, Stage, Tried,
 BATCH: Final = 200
 # What she is waited for: the letter that begins each late stage.
 STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL})
+_CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 
 log = logging.getLogger("afterword.watch")
 
@@ -108,11 +109,11 @@ def _say(
                         climb=numbered,
                         letter=name,
                     )
-            case Notice(kind, Audience.OPERATOR, _, _):
+            case Notice(kind, Audience.OPERATOR, climb, _):
                 facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
-                outbox.post_operator(records, custodian, now, kind, facts, dossier.id)
-            case Notice(kind, Audience.REACHED, climb, name):
-                _tell_reached(records, custodian, now, dossier, kind, climb, name)
+                outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
+            case Notice(kind, Audience.REACHED, climb, _):
+                _tell_reached(records, custodian, now, dossier, kind, climb)
 
 
 def _tell_reached(
@@ -122,37 +123,40 @@ def _tell_reached(
     dossier: Dossier,
     kind: LetterKind,
     climb: int,
-    name: str,
 ) -> None:
     told = set()
     for letter in records.accepted_letters(dossier.id, climb):
         if LetterKind(letter.kind) not in switch.LADDER_LETTERS or letter.address in told:
             continue
         told.add(letter.address)
-        if letter.address is None:
-            outbox.post_operator(records, custodian, now, kind, Facts(account=dossier.journalist), dossier.id)
-            continue
-        address = records.address(letter.address)
-        if address is not None:
-            hers = address.account == dossier.journalist
-            outbox.post_to(
-                records,
-                custodian,
-                now,
-                kind,
-                address,
-                Facts(hers=hers),
-                dossier=dossier.id,
-                climb=climb,
-                letter=name,
-            )
+        _all_clear(records, custodian, now, dossier, kind, letter)
+
+
+def _all_clear(
+    records: Records, custodian: Custodian, now: Moment, dossier: Dossier, kind: LetterKind, letter: Letter
+) -> None:
+    """To the one address that accepted `letter`."""
+    if letter.address is None:
+        facts = Facts(account=dossier.journalist)
+        outbox.post_operator(records, custodian, now, kind, facts, dossier.id, letter.climb)
+        return
+    address = records.address(letter.address)
+    if address is not None:
+        facts = Facts(hers=address.account == dossier.journalist)
+        outbox.post_to(records, custodian, now, kind, address, facts, dossier=dossier.id, climb=letter.climb)
 
 
 def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
-    """One of her addresses accepted a letter; if a stage was waiting for just this one, its time runs from now."""
-    if letter.dossier is None or letter.letter is None or LetterKind(letter.kind) not in STAGE_LETTERS:
+    """A letter was accepted: a stage that waited for just this one runs from now. An alarm that arrived after it
+    was over is followed by its all-clear."""
+    dossier = None if letter.dossier is None else records.dossier(letter.dossier)
+    if dossier is None:
         return
-    apply(records, custodian, now, letter.dossier, Landed(letter.letter))
+    kind = LetterKind(letter.kind)
+    if kind in STAGE_LETTERS and letter.letter is not None:
+        apply(records, custodian, now, dossier.id, Landed(letter.letter))
+    if kind in switch.LADDER_LETTERS and records.switch(dossier.id).switch.stage in _CALM:
+        _all_clear(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
 
 
 def check_in(

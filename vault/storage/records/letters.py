@@ -40,6 +40,15 @@ class Letters(Rows):
             reason=reason,
         )
 
+    def settle_late(self, letter: str, lived: int) -> int:
+        """A letter that was withdrawn while somebody carried it, and was accepted."""
+        return self.db.run(
+            "UPDATE outbox SET state = 'accepted', settled = :lived, attempts = attempts + 1 "
+            "WHERE id = :id AND state = 'withdrawn'",
+            id=letter,
+            lived=lived,
+        )
+
     def retry_letter(self, letter: str, next: int, reason: str) -> int:
         return self.db.run(
             "UPDATE outbox SET attempts = attempts + 1, next = :next, lease = 0, reason = :reason "
