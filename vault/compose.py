@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vault import accounts, age, cooling, custodian, deposit, outbox, watch
+from vault import accounts, age, cooling, custodian, deposit, keeping, outbox, watch
 from vault.clock import MINUTE, SystemClock
 from vault.couriers import Courier
 from vault.couriers.smtp import SmtpCourier
 from vault.custodian import Custodian
-from vault.errors import BadUsage, Damaged, Malformed, Refused
+from vault.errors import BadUsage, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.keeping import Copied
 from vault.outbox import Sender
 from vault.service import Moment
 from vault.settings import Settings
@@ -85,6 +86,55 @@ def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:
     return Vault(
         settings, records, objects, custodian.open_custodian(key, server.keyring, server.card, os.urandom)
     )
+
+
+def restore(settings: Settings, source: Path) -> tuple[int, Copied]:
+    """A server out of a backup (a file, or the newest in a folder), only where there is none yet.
+
+    How many switches begin their ladder anew, and what became of the objects. Interrupted, it can be run again.
+    """
+    file = max(source.glob("*.backup"), default=None) if source.is_dir() else source
+    if file is None:
+        raise NotFound(f"There is no backup in {source}.", code="no-backup")
+    scheme, _, place = settings.database.partition("://")
+    if scheme != "sqlite":
+        raise BadUsage("Restore into SQLite: set AFTERWORD_DATABASE=sqlite:///…", code="bad-setting")
+    target = Path("/" + place.lstrip("/"))
+    if target.exists():
+        raise Refused(
+            f"{target} exists; a backup is restored only where there is no server. Choose another folder with --data.",
+            code="not-empty",
+        )
+    key = read_key(settings.server_key_file)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = target.with_name(target.name + ".restored")
+    for left in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
+        left.unlink(missing_ok=True)
+    try:
+        keeping.open_backup(file, key, draft)
+    except Untrusted as wrong:
+        raise Refused(
+            f"{file.name} does not open ({wrong}) Point AFTERWORD_SERVER_KEY_FILE at the key of the server that was "
+            "backed up, or take another backup.",
+            code="wrong-server-key",
+        ) from None
+    database = open_database(f"sqlite:///{draft.absolute()}")
+    try:
+        database.migrate()
+        database.check()
+        vault = assemble(settings, database, open_objects(settings.objects))
+        back = keeping.bring_objects(vault.records, vault.objects, file.parent)
+        begun = keeping.begin_anew(vault.records, vault.custodian, secrets.token_hex(16))
+    finally:
+        database.close()
+    # Only now is there a server under its name.
+    draft.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return begun, back
 
 
 def read_key(path: Path) -> age.Identity:

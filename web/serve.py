@@ -53,28 +53,27 @@ def serve(
     data: Path,
     bind: str,
     port: int,
-    prepare: Callable[[str, bool], None],
+    prepare: Callable[[str], None],
     parts: Callable[[str], Sequence[Part]],
     clock: Clock,
     say: Callable[[str], None],
     result: Callable[[str], None],
 ) -> None:
-    """Run until SIGTERM or SIGINT. `prepare(address, fresh)` opens the vault once, before any part is started."""
+    """Run until SIGTERM or SIGINT. `prepare(address)` opens the vault once, before any part is started."""
     signals = _hear()
-    fresh = make_folder(data)
+    make_folder(data)
     with only_one(data):
         listener = _listen_patiently(bind, port, clock)
         address = address_of(listener)
-        prepare(address, fresh)
+        prepare(address)
         _Parent(parts(address), listener, clock, signals, say, result).run(address)
 
 
-def make_folder(data: Path) -> bool:
-    """The data folder, for its owner alone. True if there was nothing in it yet."""
+def make_folder(data: Path) -> None:
+    """The data folder, for its owner alone."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         data.chmod(0o700)
-        return not any(data.iterdir())
     except OSError as wrong:
         raise BadUsage(
             f"{data} cannot be used as the data folder ({wrong.strerror}); choose another with --data.",
@@ -98,6 +97,10 @@ def only_one(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def under_systemd() -> bool:
+    return "NOTIFY_SOCKET" in os.environ
 
 
 def notify(state: str) -> None:

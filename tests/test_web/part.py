@@ -78,8 +78,8 @@ def serve() -> None:
     def command(part: str, *more: str) -> list[str]:
         return [sys.executable, "-P", __file__, part, str(folder), *more]
 
-    def prepare(address: str, fresh: bool) -> None:
-        print(f"ADDRESS {address} {'fresh' if fresh else 'known'}", flush=True)
+    def prepare(address: str) -> None:
+        print(f"ADDRESS {address}", flush=True)
 
     def parts(address: str) -> list[parent.Part]:
         return [

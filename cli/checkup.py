@@ -1,0 +1,211 @@
+"""What would go wrong with a server on the day: the operator's half of `afterword doctor`.
+
+Rule of this room: looks at everything, changes nothing but the operator's own inbox, and says what to do.
+"""
+
+import ctypes
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cli import terminal
+from cli.doctor import Finding, ok, problem, warning
+from vault.clock import SystemClock, write_duration
+from vault.errors import AfterwordError
+from vault.settings import Settings
+
+if TYPE_CHECKING:
+    from vault.compose import Vault
+    from vault.keeping import Glance
+
+STALE_TICKS: Final = 12
+OLD_LETTER: Final = 3_600_000
+_TIME_ERROR: Final = 5
+
+
+def examine_server(settings: Settings) -> Iterator[Finding]:
+    """Everything that can be seen from this computer, the worst first where it hides the rest."""
+    from vault import compose, keeping
+
+    yield from _examine_clock()
+    yield from _examine_files(settings)
+    yield from _examine_disk(settings)
+    try:
+        vault = compose.open_vault(settings)
+        vault.records.db.check()
+        yield ok("database", "The database reads, every page and every reference.")
+        seen = keeping.glance(vault.records, vault.objects)
+    except AfterwordError as wrong:
+        yield problem(wrong.code, str(wrong))
+        return
+    yield from _examine_key(settings, vault, seen)
+    yield from _examine_time(settings, seen)
+    yield from _examine_switches(seen)
+    yield from _examine_mail(settings, seen)
+
+
+def _examine_clock() -> Iterator[Finding]:
+    if sys.platform != "linux":
+        yield problem("no-linux", "A server needs Linux, whose boot clock its switches count on.")
+        return
+    # Asking the kernel whether anybody sets the clock needs no permission; the answer's size is its own affair.
+    if ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) == _TIME_ERROR:
+        yield warning(
+            "clock-unsynchronised",
+            "Nothing keeps this computer's clock right; install chrony or systemd-timesyncd. Switches do not count on "
+            "it, but every date that people are shown does.",
+        )
+    else:
+        yield ok("clock", "This computer's clock is kept right.")
+
+
+def _examine_files(settings: Settings) -> Iterator[Finding]:
+    open_to_others = [path for path in _files(settings) if _mode(path) & 0o077]
+    if open_to_others:
+        yield problem(
+            "files-exposed",
+            f"{open_to_others[0]} can be read by others on this computer; run: chmod -R go= {settings.data}",
+        )
+    else:
+        yield ok("files-private", f"{settings.data} is readable for the server's user alone.")
+
+
+def _files(settings: Settings) -> Iterator[Path]:
+    yield settings.data
+    # Below objects/ a closed folder is enough, and there may be millions of them.
+    yield from (path for path in settings.data.iterdir())
+    if settings.server_key_file.parent != settings.data:
+        yield settings.server_key_file
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
+
+
+def _examine_disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.data).free
+    if free < settings.low_water:
+        yield problem(
+            "disk-full", f"Only {terminal.size(free)} are free, so uploads are refused by now; make room."
+        )
+    elif free < 2 * settings.low_water + settings.quota // 4:
+        yield warning("disk-low", f"{terminal.size(free)} are free; make room before uploads are refused.")
+    else:
+        yield ok("disk", f"{terminal.size(free)} are free.")
+
+
+def _examine_key(settings: Settings, vault: "Vault", seen: "Glance") -> Iterator[Finding]:
+    if seen.key_copied is None:
+        yield problem(
+            "key-not-copied",
+            f"No copy of {settings.server_key_file} was ever confirmed. Without it no backup opens and nothing can be "
+            "released: keep a copy elsewhere, then run: afterword operator key --confirm-copy FILE",
+        )
+    else:
+        yield ok("key-copied", f"A copy of the server key was confirmed {terminal.local(seen.key_copied)}.")
+    if settings.server_key_file.parent.absolute() == settings.data.absolute():
+        yield warning(
+            "key-beside-data",
+            "The server key lies beside the data it opens; whoever takes the disk has both. Keep it elsewhere and name "
+            "its place in AFTERWORD_SERVER_KEY_FILE (deploy/README.md shows how).",
+        )
+
+
+def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
+    late = STALE_TICKS * settings.tick
+    if seen.tick_age is None or seen.tick_age > late:
+        since = f" for {write_duration(seen.tick_age // 1000 * 1000)}" if seen.tick_age is not None else ""
+        yield problem("not-ticking", f"The watch has not ticked here{since}; start: afterword serve")
+    else:
+        yield ok("ticking", "The watch ticks.")
+    if seen.probed_age is None or seen.probed_age > late:
+        door = settings.probe_url or settings.url or "the server's own address"
+        yield problem(
+            "door-shut",
+            f"Nobody gets through {door}, so time stands still and no warning goes out; look at the proxy, at "
+            "AFTERWORD_URL and AFTERWORD_PROBE_URL.",
+        )
+    else:
+        yield ok("door-open", "The public door is open.")
+    if settings.short:
+        yield warning("rehearsal", "Plans of seconds are allowed here: this server is for rehearsals only.")
+    if settings.url is None:
+        yield warning(
+            "no-url", "No public address is set; set AFTERWORD_URL=https://… so that invites lead here."
+        )
+
+
+def _examine_switches(seen: "Glance") -> Iterator[Finding]:
+    for dossier in seen.overdue:
+        yield problem(
+            "switch-stands-still",
+            f"The switch of dossier {dossier} should have moved and did not; look at what the watch wrote to stderr.",
+        )
+    for account in seen.marked:
+        yield warning(
+            "account-marked",
+            f"Account {account} knows more than this server does; an older state was restored here. Tell its owner.",
+        )
+
+
+def _examine_mail(settings: Settings, seen: "Glance") -> Iterator[Finding]:
+    if seen.oldest_letter is not None and seen.oldest_letter > OLD_LETTER:
+        yield problem(
+            "letters-waiting",
+            f"A letter has been waiting for {write_duration(seen.oldest_letter // 1000 * 1000)}; is the deliverer up, "
+            "and does the mail server take letters?",
+        )
+    if settings.mail is None:
+        yield problem("no-mail", "No mail server is set, so no warning reaches anybody; set AFTERWORD_SMTP.")
+        return
+    if not settings.operator_addresses:
+        yield warning(
+            "no-operator-address",
+            "Nobody is told when something goes wrong here, and mail was not tried; set AFTERWORD_OPERATOR.",
+        )
+        return
+    yield from _send_test_letters(settings)
+
+
+def _send_test_letters(settings: Settings) -> Iterator[Finding]:
+    from vault import compose, letters
+    from vault.couriers import Accepted, Parcel
+    from vault.letters import Facts, LetterKind
+
+    sender = compose.sender(settings)
+    try:
+        courier = compose.courier(settings)
+    except AfterwordError as wrong:
+        yield problem(wrong.code, str(wrong))
+        return
+    try:
+        for place, address in enumerate(settings.operator_addresses, 1):
+            text = letters.write(LetterKind.TEST, settings.operator_language, "", "", Facts(host=sender.host))
+            outcome = courier.carry(
+                Parcel(
+                    message_id=f"<{secrets.token_hex(16)}@{sender.address.rpartition('@')[2]}>",
+                    to=address,
+                    sender=sender.address,
+                    subject=text.subject,
+                    body=text.body,
+                    language=settings.operator_language,
+                    date=SystemClock().wall(),
+                )
+            )
+            if isinstance(outcome, Accepted):
+                yield ok(
+                    "mail", f"The mail server took a letter to operator address {place}; see that it arrives."
+                )
+            else:
+                yield problem(
+                    "mail-refused", f"A letter to operator address {place} was not taken: {outcome.reason}"
+                )
+    finally:
+        courier.close()

@@ -1,0 +1,443 @@
+"""The operator's commands: run a server, invite, look after it.
+
+Rule of this room: parse, call, print. It reads a server's data directly, so it works while the server is down; it
+never reads what a journalist deposited, because nobody here can.
+"""
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+import msgspec
+
+from cli import terminal
+from vault.clock import SystemClock, write_duration
+from vault.errors import BadUsage, NotFound, Refused
+from vault.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from vault.compose import Vault
+    from vault.keeping import Glance, Held
+    from web.serve import Part
+
+F = TypeVar("F", bound=Callable[..., object])
+
+PROBE_PATIENCE: Final = 10_000
+STALE_TICKS: Final = 12
+_REFUSED: Final = 3
+_SIZES: Final = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+
+
+def server_options(command: F) -> F:
+    """The options that name a server; the command gets them as one `settings`."""
+
+    @click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The server's folder. [AFTERWORD_DATA]",
+    )
+    @click.option("--bind", help="Address to listen on. [AFTERWORD_BIND, 127.0.0.1]")
+    @click.option(
+        "--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 lets the system choose. [8470]"
+    )
+    @click.option("--url", help="The server's public address. [AFTERWORD_URL]")
+    @click.option("--allow-short", is_flag=True, help="Allow plans of seconds: for rehearsals only.")
+    @functools.wraps(command)
+    def with_settings(
+        data: Path | None,
+        bind: str | None,
+        port: int | None,
+        url: str | None,
+        allow_short: bool,
+        **others: Any,
+    ) -> object:  # Any: whatever else the command takes
+        settings = read_settings(data=data, bind=bind, port=port, url=url, short=allow_short or None)
+        return command(settings=settings, **others)
+
+    return with_settings  # type: ignore[return-value]  # click's decorators lose the signature
+
+
+@click.command()
+@server_options
+def serve(settings: Settings) -> None:
+    """Run a whole server: web, watch and deliverer, each a process of its own.
+
+    On a fresh folder it makes the server's keys and prints one invite for a journalist.
+    """
+    from web import serve as parent
+
+    def prepare(address: str) -> None:
+        from vault import compose
+
+        fresh = compose.found(settings)
+        vault = compose.open_vault(settings)
+        url = settings.url or address
+        terminal.result(f"Afterword serves {url} from {settings.data}")
+        terminal.result(f"The ten words of its card: {' '.join(vault.custodian.card.fingerprint.words())}")
+        if settings.short:
+            terminal.warn("plans of seconds are allowed here; this server is for rehearsals only.")
+        if settings.mail is None:
+            terminal.warn("no mail server is set, so no warning reaches anybody; set AFTERWORD_SMTP.")
+        if fresh and parent.under_systemd():
+            # What a service prints is kept in the system's journal, where a secret has no business.
+            terminal.result(
+                "A fresh server. For the first journalist's invite, run: afterword operator invite"
+            )
+        elif fresh:
+            terminal.result(f"Invite for one journalist: {_invite(vault, url)}")
+        vault.records.db.close()
+
+    parent.serve(
+        settings.data,
+        settings.bind,
+        settings.port,
+        prepare,
+        lambda address: _parts(settings, address),
+        SystemClock(),
+        terminal.say,
+        terminal.result,
+    )
+
+
+def _parts(settings: Settings, address: str) -> Sequence["Part"]:
+    from web.serve import LISTENER, PARENT, Part
+
+    def command(name: str, *more: str) -> list[str]:
+        # The console script's own words, and never what happens to lie in the current folder.
+        start = [sys.executable, "-P", "-c", "from cli.main import run; run()", "operator", name]
+        given = ["--data", str(settings.data), "--bind", settings.bind, "--port", str(settings.port)]
+        if settings.url is not None:
+            given += ["--url", settings.url]
+        if settings.short:
+            given += ["--allow-short"]
+        return [*start, *given, *more, "--parent", PARENT]
+
+    parts = [
+        Part("web", command("web", "--listener", LISTENER)),
+        Part("watch", command("watch", "--address", address)),
+    ]
+    if settings.mail is not None:
+        parts.append(Part("deliver", command("deliver", "--address", address)))
+    return parts
+
+
+@click.group()
+def operator() -> None:
+    """Look after a server."""
+
+
+def _tie(parent: int | None) -> None:
+    if parent is not None:
+        from web.serve import tie_to_parent
+
+        tie_to_parent(parent)
+
+
+@operator.command()
+@server_options
+@click.option("--listener", type=int, hidden=True)
+@click.option("--parent", type=int, hidden=True)
+def web(settings: Settings, listener: int | None, parent: int | None) -> None:
+    """Answer requests; nothing else."""
+    _tie(parent)
+    from web.listener import address_of, listen, take_over
+    from web.workers import run_web
+
+    def load() -> "Flask":
+        from vault import compose
+        from web import create_app
+
+        return create_app(compose.open_vault(settings))
+
+    if listener is None:
+        socket = listen(settings.bind, settings.port)
+        terminal.result(f"Answering at {address_of(socket)}")
+    else:
+        socket = take_over(listener)
+    run_web(settings, socket, load)
+
+
+@operator.command()
+@server_options
+@click.option("--parent", type=int, hidden=True)
+@click.option("--address", hidden=True)
+def watch(settings: Settings, parent: int | None, address: str | None) -> None:
+    """Let the switches tick; nothing else."""
+    _tie(parent)
+    from vault import compose
+    from vault.couriers.probe import Door
+    from vault.scheduler import run_watch, until_told
+    from vault.service import PROBE_TICKS
+
+    stop = until_told()
+    vault = compose.open_vault(settings)
+    door = Door(
+        settings.probe_url or settings.url or address or _here(settings), settings.probe_proxy, PROBE_PATIENCE
+    )
+    run_watch(
+        compose.watch_ticker(vault, terminal.warn),
+        settings.tick,
+        door.opens,
+        PROBE_TICKS * settings.tick,
+        lambda opened: compose.note_probe(vault, opened),
+        stop,
+    )
+
+
+@operator.command()
+@server_options
+@click.option("--parent", type=int, hidden=True)
+@click.option("--address", hidden=True)
+def deliver(settings: Settings, parent: int | None, address: str | None) -> None:
+    """Hand over the letters that are waiting; nothing else."""
+    _tie(parent)
+    from vault import compose
+    from vault.scheduler import run_deliver, until_told
+
+    stop = until_told()
+    vault = compose.open_vault(settings)
+    courier = compose.courier(settings)
+    sender = compose.sender(settings, settings.url or address or _here(settings))
+    try:
+        run_deliver(lambda: compose.deliver_some(vault, courier, sender), settings.tick, stop)
+    finally:
+        courier.close()
+
+
+class Invited(msgspec.Struct, frozen=True):
+    """The whole link; it works once."""
+
+    invite: str
+
+
+@operator.command()
+@server_options
+@terminal.json_option
+def invite(settings: Settings, as_json: bool) -> None:
+    """Print an invite for one journalist."""
+    vault = _open(settings)
+    made = Invited(_invite(vault, settings.url or _here(settings)))
+    terminal.answer(made, as_json, lambda shown: shown.invite)
+
+
+@operator.command()
+@server_options
+@terminal.json_option
+def accounts(settings: Settings, as_json: bool) -> None:
+    """Who has an account, and how much of it is used."""
+    from vault import keeping
+
+    vault = _open(settings)
+    held = keeping.list_accounts(vault.records, vault.custodian)
+    terminal.answer({"accounts": held}, as_json, lambda _: _show_accounts(held))
+
+
+def _show_accounts(held: Sequence["Held"]) -> str:
+    if not held:
+        return "Nobody has joined yet."
+    lines = []
+    for each in held:
+        room = f"{terminal.size(each.used)} of {terminal.size(each.quota)}" if each.quota else "–"
+        seen = terminal.local(each.checked_in) if each.checked_in is not None else "never"
+        told = f"{each.id}  {each.role:12}  {room:22}  last check-in {seen}  {terminal.one_line(each.label)}"
+        lines.append(told + ("  (knows more than this server: it was restored)" if each.marked else ""))
+    return "\n".join(lines)
+
+
+@operator.command()
+@server_options
+@click.argument("account")
+@click.argument("size")
+def quota(settings: Settings, account: str, size: str) -> None:
+    """Give ACCOUNT (its id, or how it begins) room for SIZE, like 50GiB."""
+    from vault import keeping
+
+    vault = _open(settings)
+    room = read_size(size)
+    ids = [each.id for each in keeping.list_accounts(vault.records, vault.custodian)]
+    found = [each for each in ids if each.startswith(account)] if account else []
+    if len(found) != 1:
+        raise NotFound(
+            f"{len(found) or 'No'} accounts begin with {account!r}; see: afterword operator accounts",
+            code="no-such-account",
+        )
+    keeping.set_quota(vault.records, found[0], room)
+    terminal.result(f"{found[0]} may hold {terminal.size(room)}.")
+
+
+@operator.command()
+@server_options
+@terminal.json_option
+def status(settings: Settings, as_json: bool) -> None:
+    """Whether the watch ticks, where switches and letters stand, how much room there is."""
+    from vault import keeping
+
+    vault = _open(settings)
+    seen = keeping.glance(vault.records, vault.objects)
+    terminal.answer(seen, as_json, lambda shown: _show_status(shown, settings.tick))
+
+
+def _show_status(seen: "Glance", tick: int) -> str:
+    def counted(counts: dict[str, int]) -> str:
+        return ", ".join(f"{many} {name}" for name, many in counts.items()) or "none"
+
+    lines = [
+        _show_beat(seen.tick_age, tick, "The watch ticks.", "The watch does NOT tick"),
+        _show_beat(seen.probed_age, tick, "The public door is open.", "Nobody gets through the public door"),
+        f"Lived {_lasted(seen.lived)}, of which people were served {_lasted(seen.served)}.",
+        f"Accounts: {seen.accounts}. Free space: {terminal.size(seen.free)}.",
+        f"Switches: {counted(seen.stages)}.",
+        f"Letters: {counted(seen.letters)}.",
+    ]
+    if seen.oldest_letter is not None:
+        lines.append(f"The oldest letter has been waiting for {_lasted(seen.oldest_letter)}.")
+    lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
+    lines += [f"Account {each} knows more than this server, which was restored." for each in seen.marked]
+    if seen.key_copied is None:
+        lines.append("No copy of the server key was ever confirmed; see: afterword operator key")
+    return "\n".join(lines)
+
+
+def _show_beat(age: int | None, tick: int, well: str, ill: str) -> str:
+    if age is not None and age <= STALE_TICKS * tick:
+        return well
+    since = f" for {_lasted(age)}" if age is not None else " on this computer"
+    return f"{ill}{since}: time stands still, no warning goes out and nothing is released."
+
+
+def _lasted(ms: int) -> str:
+    return write_duration(ms // 1_000 * 1_000)
+
+
+@operator.command()
+@server_options
+@click.option(
+    "--confirm-copy", metavar="FILE", help="Compare a copy of the key: a file, or - to type its line."
+)
+def key(settings: Settings, confirm_copy: str | None) -> None:
+    """Where the server key is, and whether a copy of it is known to be kept elsewhere.
+
+    Without this key nobody can open a backup of this server, or release anything from it.
+    """
+    from vault import age, compose, keeping
+
+    vault = _open(settings)
+    if confirm_copy is not None:
+        place = Path(confirm_copy)
+        if confirm_copy == "-":
+            copy = age.Identity.read(
+                terminal.ask_secret("The line of the copy that begins with AGE-SECRET-KEY-PQ-1")
+            )
+        elif place.exists() and place.samefile(settings.server_key_file):
+            raise Refused("This is the key itself, not a copy of it.", code="not-a-copy")
+        else:
+            copy = compose.read_key(place)
+        if str(copy.recipient) != str(compose.read_key(settings.server_key_file).recipient):
+            raise Refused("This is not a copy of this server's key; make a new one.", code="not-a-copy")
+        keeping.confirm_key_copy(vault.records)
+    server = vault.records.server()
+    terminal.result(f"The server key is {settings.server_key_file}")
+    if server is not None and server.key_copied is not None:
+        terminal.result(f"A copy was confirmed {terminal.local(server.key_copied)}.")
+    else:
+        terminal.result(
+            "No copy of it was ever confirmed; keep one elsewhere, then: afterword operator key --confirm-copy FILE"
+        )
+
+
+@operator.command()
+@server_options
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@terminal.json_option
+def backup(settings: Settings, folder: Path, as_json: bool) -> None:
+    """Back up into FOLDER, while the server runs. Sealed under the server key, which is left out."""
+    from vault import keeping
+
+    vault = _open(settings)
+    made = keeping.back_up(
+        vault.records.db, vault.records, vault.objects, vault.custodian, settings.data, folder
+    )
+    terminal.answer(
+        {"file": str(made.file), "copied": made.copied, "objects": made.objects},
+        as_json,
+        lambda _: f"{made.file}, with {made.objects} objects ({made.copied} of them new here).",
+    )
+
+
+@operator.command()
+@server_options
+@click.argument("source", metavar="BACKUP", type=click.Path(exists=True, path_type=Path))
+@terminal.json_option
+def restore(settings: Settings, source: Path, as_json: bool) -> None:
+    """Make a server of BACKUP (a file, or the newest in a folder), in a folder where there is none.
+
+    Needs the server key in AFTERWORD_SERVER_KEY_FILE. Every armed switch begins its whole ladder anew.
+    """
+    from vault import compose
+
+    begun, back = compose.restore(settings, source)
+    terminal.answer(
+        {"switches": begun, "copied": back.copied, "objects": back.objects},
+        as_json,
+        lambda _: (
+            f"Restored, with {back.objects} objects; {begun} switches begin their whole ladder anew. "
+            f"Start it with: afterword serve --data {settings.data}"
+        ),
+    )
+
+
+def examine(data: Path, as_json: bool) -> None:
+    """The server's part of `afterword doctor`."""
+    from cli import checkup, doctor
+
+    findings = [*doctor.examine_installation(), *checkup.examine_server(read_settings(data=data))]
+    terminal.answer({"findings": findings}, as_json, lambda _: doctor.render(findings))
+    if any(each.level == "problem" for each in findings):
+        click.get_current_context().exit(_REFUSED)
+
+
+def read_size(text: str) -> int:
+    """`50GiB`, `500 MB`, `1000000` as bytes."""
+    found = re.fullmatch(r"\s*([0-9]{1,15})\s*([kmgt]i?)?b?\s*", text.lower())
+    if found is None:
+        raise BadUsage(f"{text!r} is not a size; write it like 50GiB or 500MB.", code="bad-size")
+    return int(found[1]) * _SIZES[found[2] or ""]
+
+
+def _open(settings: Settings) -> "Vault":
+    from vault import compose
+
+    if not settings.data.exists():
+        raise Refused(
+            f"There is no server in {settings.data}; run: afterword serve --data {settings.data}",
+            code="no-server",
+        )
+    return compose.open_vault(settings)
+
+
+def _invite(vault: "Vault", url: str) -> str:
+    from vault.accounts import invite_journalist
+
+    code = invite_journalist(vault.records, vault.custodian)
+    return f"{url.rstrip('/')}/join#{code}.{vault.custodian.card.fingerprint.write()}"
+
+
+def _here(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104  # read, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
