@@ -1,0 +1,232 @@
+"""What was entrusted to this person as a collaborator, checked piece by piece.
+
+Rule of this room: a roster counts only under the journalist's pinned card, a share only against the commitment in
+that roster, a release only under the server's pinned card. What does not hold is kept apart and says why.
+"""
+
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Final
+
+from cli import chain, combine
+from cli.chain import SignedRoster
+from cli.combine import Case
+from cli.home import KnownCard, KnownDossier
+from cli.session import Session
+from cli.terminal import one_line
+from vault import age, sharing, wire
+from vault.errors import (
+    AfterwordError,
+    BadUsage,
+    Conflict,
+    Damaged,
+    Malformed,
+    NotFound,
+    Refused,
+    Untrusted,
+)
+from vault.identity import ContactCard
+from vault.sharing import DealtShare
+from vault.statements import Collaborator
+
+WRONG_SHARE: Final = "share-forged"
+_SHORTEST_ID: Final = 4
+# One dossier that does not hold must not hide the others; a server that is away hides them all.
+_ABOUT_ONE: Final = (Malformed, Untrusted, Refused, NotFound, Damaged, Conflict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A dossier whose rosters hold and of which we have a genuine share. `case` once it is released."""
+
+    state: wire.DossierState
+    journalist: KnownCard
+    roster: SignedRoster
+    cards: tuple[ContactCard, ...] = field(repr=False)
+    line: Collaborator = field(repr=False)
+    share: DealtShare = field(repr=False)
+    case: Case | None = field(repr=False)
+
+    @property
+    def title(self) -> str | None:
+        return one_line(self.share.title) or None
+
+    @property
+    def left(self) -> bool:
+        return any(each.left for each in self.state.collaborators if each.index == self.line.index)
+
+    def others(self) -> tuple[str, ...]:
+        """What the other collaborators call themselves."""
+        lines = zip(self.roster.roster.collaborators, self.cards, strict=True)
+        return tuple(card.card.label for line, card in lines if line.index != self.line.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A dossier about which something does not hold."""
+
+    state: wire.DossierState
+    journalist: KnownCard | None
+    title: str | None
+    wrong: AfterwordError
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A dossier that its journalist has destroyed, says the server; there is nothing left to hold."""
+
+    state: wire.DossierState
+    journalist: KnownCard | None
+    title: str | None
+
+
+Entrusted = Sound | Doubtful | Gone
+
+
+def entrusted(session: Session) -> list[Entrusted]:
+    """Everything that this person is a collaborator of, as far as the server shows it."""
+    said = session.remote.call("GET", "/dossiers", None, wire.Dossiers)
+    return [look(session, state) for state in said.dossiers if state.role == "collaborator"]
+
+
+def look(session: Session, state: wire.DossierState) -> Entrusted:
+    """One dossier: its rosters verified and remembered, its share opened, its release verified."""
+    known = next((each for each in session.home.dossiers() if each.id == state.dossier), None)
+    title = None if known is None else session.home.title(known, session.keyring)
+    title = one_line(title) or None if title is not None else None
+    journalist = _pinned(session, state)
+    if state.stage == "destroyed":
+        return Gone(state, journalist, title)
+    try:
+        if journalist is None:
+            raise Untrusted(
+                f"Dossier {state.dossier[:8]} is shown under a journalist whose invite was never used here: it may "
+                "be a copy under a false name. Prove and give nothing. If you know who it is from, ask them by voice "
+                "for an invite, and run: afterword join INVITE-URL",
+                code="unknown-journalist",
+            )
+        roster = _rosters(session, state.dossier, journalist.card)
+        cards = roster.cards()
+        place = next((at for at, card in enumerate(cards) if card.hash == session.home.card.hash), None)
+        if place is None:
+            raise Refused(
+                f"{journalist.label} has taken you off this dossier's roster: there is nothing more for you to do.",
+                code="not-on-the-roster",
+            )
+        line = roster.roster.collaborators[place]
+        share = _own_share(session, journalist, roster, line)
+        _remember(session, known, roster, share, title)
+        released = state.stage == "released" or state.released is not None
+        case = combine.open_case(session.home, session.remote, state.dossier) if released else None
+    except _ABOUT_ONE as wrong:
+        return Doubtful(state, journalist, title, wrong)
+    return Sound(state, journalist, roster, cards, line, share, case)
+
+
+def named(session: Session, name: str) -> Entrusted:
+    """By title, or by the beginning of the dossier's id. NotFound with code `no-such-dossier` lists what there is."""
+    everything = entrusted(session)
+    wanted = _folded(name)
+    found = [each for each in everything if each.title is not None and _folded(each.title) == wanted]
+    if not found and len(wanted) >= _SHORTEST_ID:
+        found = [each for each in everything if each.state.dossier.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(each.state.dossier[:8] for each in found)
+        raise BadUsage(f"Several dossiers are called that; name one by its id: {ids}.", code="ambiguous")
+    listed = ", ".join(each.title or each.state.dossier[:8] for each in everything) or "none yet"
+    raise NotFound(
+        f"You are not a collaborator of a dossier {name!r}; those you are a collaborator of: {listed}.",
+        code="no-such-dossier",
+    )
+
+
+def _pinned(session: Session, state: wire.DossierState) -> KnownCard | None:
+    """Only a card that came with an invite counts: a server could introduce anybody as anybody."""
+    for known in session.home.cards():
+        if known.role == "journalist" and known.card.hash.hex() == state.journalist:
+            return known
+    return None
+
+
+def _rosters(session: Session, dossier: str, journalist: ContactCard) -> SignedRoster:
+    rosters = chain.fetch_rosters(session.remote, dossier, journalist, session.home.rosters(dossier))
+    with session.home.transaction():
+        for each in rosters:
+            session.home.remember_roster(dossier, each.roster.epoch, each.envelope)
+    return rosters[-1]
+
+
+def _own_share(
+    session: Session, journalist: KnownCard, roster: SignedRoster, line: Collaborator
+) -> DealtShare:
+    """Untrusted with code `share-forged`, whatever is wrong with it."""
+    dossier, epoch = roster.roster.dossier, roster.roster.epoch
+    said = session.remote.call("GET", f"/dossiers/{dossier}/share", None, wire.SealedShare)
+    if said.epoch > epoch:
+        raise Conflict(
+            "The roster was changed at this very moment; run the command again.", code="wrong-roster"
+        )
+
+    def wrong(why: str) -> Untrusted:
+        return Untrusted(
+            f"YOUR SHARE IS WRONG: {why}. With it this archive could not be opened on the day, and nothing was proved. "
+            f"Tell {journalist.label} by voice; they deal new shares with `afterword roster`.",
+            code=WRONG_SHARE,
+        )
+
+    try:
+        blob = wire.read_blob(said.sealed)
+    except Malformed:
+        raise wrong("what the server hands out is no sealed share at all") from None
+    if hashlib.sha256(blob).hexdigest() != line.sealed:
+        raise wrong("the server hands out another one than the roster names for you")
+    try:
+        dealt = sharing.read_share(age.open_sealed(blob, session.keyring.seal))
+    except Untrusted:
+        raise wrong("it was sealed to another key than yours, or damaged") from None
+    except Malformed:
+        raise wrong("what is inside the seal is no share") from None
+    if dealt.journalist != journalist.card.verify_key.raw:
+        raise wrong("it was dealt by another journalist")
+    if dealt.dossier.hex() != dossier:
+        raise wrong("it belongs to another dossier")
+    if dealt.epoch != epoch:
+        raise wrong(f"it belongs to roster {dealt.epoch}, and roster {epoch} counts")
+    if dealt.share.index != line.index:
+        raise wrong(f"it is number {dealt.share.index}, and yours is number {line.index}")
+    try:
+        sharing.check_commitment(
+            dealt.share,
+            bytes.fromhex(line.commitment),
+            journalist=dealt.journalist,
+            dossier=dealt.dossier,
+            epoch=dealt.epoch,
+        )
+    except Untrusted:
+        raise wrong("it is not the one that the roster commits to") from None
+    return dealt
+
+
+def _remember(
+    session: Session, known: KnownDossier | None, roster: SignedRoster, share: DealtShare, title: str | None
+) -> None:
+    """The title rests here only sealed to ourselves, and is sealed anew only when it has changed."""
+    same = known is not None and known.title_sealed is not None and title == (one_line(share.title) or None)
+    sealed = None if same else age.seal(share.title.encode(), session.keyring.seal.recipient, os.urandom)
+    session.home.remember_dossier(
+        roster.roster.dossier,
+        "collaborator",
+        epoch=roster.roster.epoch,
+        roster_hash=roster.hash.hex(),
+        title_sealed=sealed,
+        head_hash=known.head_hash if known else None,
+        bundles=known.bundles if known else 0,
+    )
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip().casefold()
