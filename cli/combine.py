@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cli import chain
+from cli import chain, terminal
 from cli.chain import SignedRoster
 from vault import age, envelope, identity, sharing, statements, wire
 from vault.clock import Clock, SystemClock
@@ -198,6 +198,28 @@ def combine(keyring: Keyring, case: Case, gathered: Gathered) -> age.Identity:
             code="wrong-release-share",
         )
     return found
+
+
+def give(home: "Home", remote: "Remote", keyring: Keyring, case: Case, random: Random) -> Gathered:
+    """Contribute without downloading anything; which shares are here now."""
+    return gather(keyring, case, contribute(home, remote, keyring, case, random))
+
+
+def story(case: Case) -> list[str]:
+    """What a person should know before they contribute, line by line."""
+    her = case.journalist.card.label
+    lines = [
+        f"This server released {her}'s dossier {case.dossier[:8]} on {terminal.local(case.release.created)}."
+    ]
+    if case.checkin is None:
+        lines.append(f"{her} has never signed a check-in.")
+    else:
+        lines.append(f"{her}'s last signed check-in is of {terminal.local(case.checkin.created)}.")
+    lines.append(
+        f"{case.roster.roster.k} of {len(case.cards)} colleagues are needed to open it. If you can still reach {her}, "
+        "do that first: what you give now cannot be taken back."
+    )
+    return lines
 
 
 def _read_release(

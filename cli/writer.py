@@ -215,7 +215,8 @@ def lay_out(folders: Iterable[str], files: Iterable[str], *, folding: bool) -> d
     files = sorted(set(files), key=_bytes)
     wanted = set(folders)
     for path in (*wanted, *files):
-        tree.check_path(path)
+        if not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise Malformed("A path in this archive would lead out of the folder.")
         while (cut := path.rfind("/")) > 0:
             path = path[:cut]
             if path in wanted:

@@ -1,0 +1,359 @@
+"""Put a released archive together again: `afterword recover`.
+
+Rule of this room: the person decides before anything is given away; nothing is written but what verified, and the
+report says what is missing.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from cli import chain, combine, terminal
+from cli.archive import Contents, Slices, open_contents
+from cli.chain import SignedHead
+from cli.combine import Case
+from cli.recovery import Item, Problem, Written, choose, open_folder, write
+from vault import age
+from vault.clock import SystemClock, write_instant
+from vault.errors import BadUsage, NotFound, Refused, Unreachable, Untrusted
+from vault.statements import Collected
+
+if TYPE_CHECKING:
+    from cli.home import Home, KnownDossier
+    from cli.remote import Remote
+    from vault.identity import Keyring
+
+
+_LATEST: Final = 253_402_300_799_000
+"""The last instant that a calendar can name, ms UTC: a head may claim any."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One line of `recover --list`. `modified` in ms UTC."""
+
+    path: str
+    kind: str
+    size: int
+    modified: int
+    bundle: int
+    sha256: str | None
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What `recover --list` answers."""
+
+    dossier: str
+    entries: tuple[Listed, ...]
+    problems: tuple[Problem, ...]
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What `recover` answers. `first` and `last`: when the oldest and newest bundle were signed, ms UTC."""
+
+    dossier: str
+    files: int
+    folders: int
+    size: int
+    bundles: int
+    first: int | None
+    last: int | None
+    complete: bool
+    signed_by: str
+    earlier_versions: int
+    fresh_starts: tuple[int, ...]
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    renamed: dict[str, str]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for on the command line."""
+
+    to: Path | None
+    listing: bool = False
+    only: Sequence[str] = ()
+    bundle: int | None = None
+    all_versions: bool = False
+    write_identity: Path | None = None
+    anyway: bool = False
+
+    @property
+    def everything(self) -> bool:
+        return not (self.listing or self.only or self.bundle)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path), help="A new or empty folder to write to.")
+@click.option("--list", "listing", is_flag=True, help="Show what there is and write nothing.")
+@click.option(
+    "--only", multiple=True, metavar="PATTERN", help="Only these paths or folders; * and ? may stand in it."
+)
+@click.option("--bundle", type=click.IntRange(min=1), help="The archive as it stood after this bundle.")
+@click.option("--all-versions", is_flag=True, help="Earlier versions of files too, under `earlier/`.")
+@click.option(
+    "--write-identity", type=click.Path(path_type=Path), help="Also write the key, for stock age tools."
+)
+@click.option(
+    "--anyway", is_flag=True, help="Take what is there although the newest bundles are held back or forged."
+)
+@click.option("--yes", is_flag=True, help="Do not ask; you have tried to reach the journalist.")
+@terminal.passphrase_option
+@terminal.json_option
+def recover(
+    name: str,
+    to: Path | None,
+    listing: bool,
+    only: tuple[str, ...],
+    bundle: int | None,
+    all_versions: bool,
+    write_identity: Path | None,
+    anyway: bool,
+    yes: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """After a release: put the archive of the dossier NAME together and write it to a folder.
+
+    It can be interrupted at any moment: the same command goes on.
+    """
+    from cli.session import signed_in
+
+    if to is None and not listing:
+        raise BadUsage("Name a new or empty folder: --to FOLDER (or --list to see what there is).")
+    wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, anyway)
+    with signed_in(passphrase_file) as session:
+        home, remote, keyring = session.home, session.remote, session.keyring
+        known = home.dossier_named(name, keyring)
+        case = combine.open_case(home, remote, known.id)
+        for line in combine.story(case):
+            terminal.say(line)
+        if not yes and not terminal.confirm("Give your share to the others on the roster, and recover"):
+            raise Refused("Nothing was given and nothing was fetched.", code="not-confirmed")
+        identity = unlock(home, remote, keyring, case)
+        if wishes.write_identity is not None:
+            write_key(wishes.write_identity, identity, known.id)
+        done = run_recover(home, remote, keyring, known, case, identity, wishes)
+    if isinstance(done, Listing):
+        terminal.answer(done, as_json, render_listing)
+    else:
+        terminal.answer(done, as_json, render)
+    if done.problems:
+        raise Untrusted(
+            f"{len(done.problems)} things could not be recovered, see above; everything else was, and verified. The "
+            "same command tries them again.",
+            code="incomplete",
+        )
+
+
+def unlock(
+    home: "Home", remote: "Remote", keyring: "Keyring", case: Case, random: age.Random = os.urandom
+) -> age.Identity:
+    """Contribute, look who else did, and combine. NotEnoughShares says how many are missing, stderr says whose."""
+    gathered = combine.give(home, remote, keyring, case, random)
+    for bad in gathered.bad:
+        terminal.warn(f"the share of {bad.label} cannot be used and is left out: {bad.why}")
+    roster = case.roster.roster
+    if len(gathered.good) < roster.k:
+        terminal.say(
+            f"Your share was given. Still missing: {', '.join(gathered.missing) or 'nobody'}; "
+            f"{roster.k - len(gathered.good)} more needed. Ask them to run: afterword give"
+        )
+    return combine.combine(keyring, case, gathered)
+
+
+def run_recover(
+    home: "Home",
+    remote: "Remote",
+    keyring: "Keyring",
+    known: "KnownDossier",
+    case: Case,
+    identity: age.Identity,
+    wishes: Wishes,
+) -> Recovered | Listing:
+    """Fetch, verify, write; `collected` is posted when everything is there."""
+    heads = fetch_chain(remote, known, case, wishes.anyway)
+    if len(heads) >= known.bundles:
+        home.remember_dossier(
+            known.id,
+            known.role,
+            epoch=case.roster.roster.epoch,
+            roster_hash=case.roster.hash.hex(),
+            head_hash=heads[-1].hash.hex() if heads else None,
+            bundles=len(heads),
+        )
+    if wishes.bundle is not None:
+        if wishes.bundle > len(heads):
+            raise NotFound(
+                f"There is no bundle {wishes.bundle}; the newest is {len(heads)}.", code="no-such-bundle"
+            )
+        heads = heads[: wishes.bundle]
+    with Slices(remote, known.id, heads, identity) as slices:
+        contents = open_contents(heads, slices, identity)
+        items = choose(contents, wishes.only, all_versions=wishes.all_versions)
+        if wishes.only and not items:
+            raise NotFound(
+                f"Nothing in this archive fits {' or '.join(wishes.only)}; --list shows what there is.",
+                code="no-such-path",
+            )
+        if wishes.listing or wishes.to is None:
+            return _listing(known.id, contents, items)
+        with open_folder(wishes.to, home, known.id) as writer:
+            total = sum(each.version.entry.size for each in items)
+            with terminal.progress("Recovering", total) as progress:
+                written = write(items, slices, writer, progress.advance)
+    done = _report(known.id, case, contents, heads, written, wishes)
+    if done.complete and wishes.everything:
+        _post_collected(home, remote, keyring, case)
+    return done
+
+
+def fetch_chain(remote: "Remote", known: "KnownDossier", case: Case, anyway: bool) -> list[SignedHead]:
+    """The verified heads up to the released one. Untrusted `head-forged`, `head-rolled-back`, `head-forked`;
+    `anyway` takes the part that holds instead."""
+    heads: list[SignedHead] = []
+    try:
+        for each in chain.fetch_heads(remote, case.dossier, case.journalist.verify_key):
+            heads.append(each)
+        covered = (
+            next((each.head for each in case.checkin.dossiers if each.dossier == case.dossier), None)
+            if (case.checkin)
+            else None
+        )
+        if covered is not None:
+            chain.check_reaches(heads, None, covered, f"{case.journalist.card.label}'s last check-in names")
+        if known.head_hash is not None:
+            chain.check_reaches(heads, known.bundles, known.head_hash, "this computer has seen before")
+        if case.release.head is not None:
+            chain.check_reaches(heads, case.release.bundle, case.release.head, "the release names")
+    except Untrusted as wrong:
+        if not anyway:
+            raise
+        terminal.warn(str(wrong))
+    if len(heads) > case.release.bundle:
+        terminal.warn("bundles that were added after the release are left out.")
+    return heads[: case.release.bundle]
+
+
+def write_key(path: Path, identity: age.Identity, dossier: str) -> None:
+    """An identity file as stock age tools read it, for its owner only. Refused when the file exists."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Refused(f"{path} exists already; name another file for the key.", code="file-exists") from None
+    with open(handle, "w", encoding="ascii") as file:
+        file.write(
+            f"# the key of dossier {dossier}: whoever has this file can open everything in it\n"
+            f"# created: {write_instant(SystemClock().wall())}\n"
+            f"# public key: {identity.recipient}\n{identity.write()}\n"
+        )
+    terminal.warn(
+        f"{path} opens the whole archive, without you and without anybody else; keep it as carefully."
+    )
+
+
+def render(done: Recovered) -> str:
+    """The short report."""
+    lines = [f"PROBLEM: {each.path}: {each.why}" for each in done.problems]
+    lines += [f"written as {at}: {path}" for path, at in sorted(done.renamed.items())]
+    lines += [f"note: {terminal.one_line(note)}" for note in done.notes]
+    when = ""
+    if done.first is not None and done.last is not None:
+        first, last = (write_instant(each)[:10] for each in (done.first, done.last))
+        when = f" of {first}" if first == last else f" of {first} to {last}"
+    said = [
+        f"{_count(done.files, 'file')}, {terminal.size(done.size)}, {_count(done.bundles, 'bundle')}{when}, "
+        f"{'complete' if done.complete else 'NOT COMPLETE'}, signed by {done.signed_by}"
+    ]
+    if done.earlier_versions:
+        have = "has" if done.earlier_versions == 1 else "have"
+        said.append(f"{_count(done.earlier_versions, 'file')} {have} earlier versions")
+    said += [f"bundle {number} started afresh" for number in done.fresh_starts]
+    return "\n".join([*lines, "; ".join(said) + "."])
+
+
+def render_listing(found: Listing) -> str:
+    lines = [
+        f"{terminal.size(each.size) if each.kind == 'file' else 'folder':>10}  {write_instant(each.modified)[:10]}  "
+        f"{each.bundle:>4}  {terminal.one_line(each.path, 4096)}"
+        for each in found.entries
+    ]
+    return "\n".join(lines + [f"PROBLEM: {each.path}: {each.why}" for each in found.problems])
+
+
+def _listing(dossier: str, contents: Contents, items: Sequence[Item]) -> Listing:
+    entries = [
+        Listed(
+            each.path,
+            each.version.entry.type,
+            each.version.entry.size,
+            max(0, each.version.entry.mtime // 1000),
+            each.version.bundle,
+            each.version.entry.sha256.hex() if each.version.entry.sha256 else None,
+        )
+        for each in items
+    ]
+    return Listing(dossier, tuple(entries), _broken(contents))
+
+
+def _report(
+    dossier: str,
+    case: Case,
+    contents: Contents,
+    heads: Sequence[SignedHead],
+    written: Written,
+    wishes: Wishes,
+) -> Recovered:
+    problems = (*_broken(contents), *written.problems)
+    held_back = len(heads) < case.release.bundle and wishes.bundle is None
+    if held_back:
+        why = f"the server shows {len(heads)} of {case.release.bundle} bundles"
+        problems = (Problem(f"bundles {len(heads) + 1} to {case.release.bundle}", why), *problems)
+    made = [min(each.head.created, _LATEST) for each in heads]
+    notes = tuple(dict.fromkeys(each.root.note for each in contents.bundles if each.root.note))
+    return Recovered(
+        dossier,
+        written.files,
+        written.folders,
+        written.size,
+        len(heads),
+        min(made, default=None),
+        max(made, default=None),
+        not problems,
+        case.journalist.card.label,
+        len({path for path, _ in contents.archive.earlier}),
+        tuple(each.start for each in contents.archive.set_aside),
+        notes,
+        problems,
+        written.renamed,
+        str(wishes.to),
+    )
+
+
+def _broken(contents: Contents) -> tuple[Problem, ...]:
+    return tuple(Problem(f"bundle {each.bundle}", each.why) for each in contents.broken)
+
+
+def _post_collected(home: "Home", remote: "Remote", keyring: "Keyring", case: Case) -> None:
+    created = SystemClock().wall()
+
+    def make(seq: int) -> Collected:
+        return Collected(case.server, case.dossier, seq, case.roster.hash.hex(), created)
+
+    try:
+        remote.submit(home, keyring, case.dossier, make)
+    except Unreachable as gone:
+        terminal.warn(
+            f"everything is here, but the server could not be told ({gone}) Release letters will go on."
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{terminal.number(number)} {what}{'' if number == 1 else 's'}"
