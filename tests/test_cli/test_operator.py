@@ -1,0 +1,304 @@
+"""The operator's commands, and a whole server in real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.main import invoke
+from cli.operator import read_size
+from vault import compose, wire
+from vault.couriers.probe import Door
+from vault.errors import BadUsage
+from vault.settings import read_settings
+
+PATIENCE = 30.0
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("AFTERWORD_")}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(CLEAN):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A founded server that does not run."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    compose.found(read_settings({}, data=tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def run(*words: str) -> int:
+    return invoke(["operator", *words])
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def parts_of(parent: int) -> dict[str, int]:
+    """The parts that run under this parent, by name."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in children}
+    return {line[line.index("operator") + 1]: int(pid) for pid, line in words.items() if "operator" in line}
+
+
+@contextmanager
+def a_server(data: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """`afterword serve`, and what it said on stdout until it was ready."""
+    with (data.parent / "errors").open("a") as errors:
+        server = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from cli.main import run; run()", "serve",
+             "--data", str(data), "--port", "0", "--allow-short"],
+            stdout=subprocess.PIPE, stderr=errors, text=True, env={**CLEAN, "AFTERWORD_WORKERS": "1", **environment},
+        )  # fmt: skip
+    assert server.stdout is not None
+    said: list[str] = []
+    try:
+        while not said or not said[-1].startswith("READY"):
+            line = server.stdout.readline()
+            assert line, (data.parent / "errors").read_text()
+            said.append(line.rstrip())
+        yield server, said
+    finally:
+        parts = list(parts_of(server.pid).values()) if server.poll() is None else []
+        if server.poll() is None:
+            server.kill()
+        server.wait(PATIENCE)
+        server.stdout.close()
+        for pid in parts:
+            eventually(lambda pid=pid: not alive(pid), "the parts end with their parent")
+
+
+def test_a_fresh_server_prints_its_address_and_one_invite_and_a_known_one_no_second(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with a_server(data) as (server, said):
+        address = said[-1].removeprefix("READY ")
+        invites = [line for line in said if "/join#" in line]
+        assert len(invites) == 1
+        assert f"Invite for one journalist: {address}/join#" in invites[0]
+        assert any(line.startswith(f"Afterword serves {address} from") for line in said)
+        assert Door(address).health() == wire.Health(ok=True, ticking=True)
+        assert set(parts_of(server.pid)) == {"web", "watch"}
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(PATIENCE) == 0
+    with a_server(data) as (_, said):
+        assert not any("/join#" in line for line in said)
+    assert "no mail server is set" in (tmp_path / "errors").read_text()
+
+
+def test_a_killed_server_comes_back_on_the_same_data_and_every_part_was_ended(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with a_server(data, AFTERWORD_SMTP="smtp://127.0.0.1:9") as (server, _):
+        eventually(lambda: set(parts_of(server.pid)) == {"web", "watch", "deliver"}, "all three run")
+        parts = parts_of(server.pid)
+        os.kill(parts["watch"], signal.SIGKILL)
+        eventually(lambda: parts_of(server.pid).get("watch", parts["watch"]) != parts["watch"], "a new watch")
+        parts = parts_of(server.pid)
+        server.kill()
+        server.wait(PATIENCE)
+        for pid in parts.values():
+            eventually(lambda pid=pid: not alive(pid), "the parts end with their parent")
+    with a_server(data) as (server, _):
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(PATIENCE) == 0
+
+
+def test_a_second_server_on_the_same_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with a_server(tmp_path / "data"):
+        second = subprocess.run(
+            [sys.executable, "-P", "-c", "from cli.main import run; run()", "serve",
+             "--data", str(tmp_path / "data"), "--port", "0"],
+            capture_output=True, text=True, timeout=PATIENCE, env=CLEAN, check=False,
+        )  # fmt: skip
+    assert second.returncode == 3
+    assert "already runs" in second.stderr
+    assert "afterword: already-served" in second.stderr
+
+
+def test_under_systemd_no_invite_is_left_in_the_journal(tmp_path: Path) -> None:
+    with a_server(tmp_path / "data", NOTIFY_SOCKET=str(tmp_path / "nobody")) as (_, said):
+        assert not any("/join#" in line for line in said)
+        assert any("afterword operator invite" in line for line in said)
+
+
+def test_an_invite_leads_to_the_public_address_with_the_servers_fingerprint(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("invite", "--data", str(data), "--url", "https://vault.example/") == 0
+    link = capsys.readouterr().out.strip()
+    code, fingerprint = link.removeprefix("https://vault.example/join#").split(".")
+    assert (len(code), len(fingerprint)) == (16, 22)
+    assert run("invite", "--data", str(data), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["invite"] != link
+
+
+def test_commands_on_a_folder_without_a_server_make_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (
+        ["invite"],
+        ["accounts"],
+        ["status"],
+        ["quota", "x", "1GB"],
+        ["key"],
+        ["backup", str(tmp_path)],
+    ):
+        assert run(*words, "--data", str(tmp_path / "nowhere")) == 3
+        assert "afterword: no-server" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_status_says_that_nothing_ticks_while_no_server_runs(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("status", "--data", str(data)) == 0
+    assert "Nobody gets through the public door" in capsys.readouterr().out
+    assert run("status", "--data", str(data), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accounts"] == 0
+
+
+def test_accounts_of_a_new_server_are_none_and_an_unknown_one_gets_no_quota(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("accounts", "--data", str(data)) == 0
+    assert "Nobody has joined yet" in capsys.readouterr().out
+    assert run("quota", "abc", "50GiB", "--data", str(data)) == 4
+    assert "afterword: no-such-account" in capsys.readouterr().err
+
+
+def test_a_copy_of_the_key_is_confirmed_only_if_it_is_one(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, foreign = tmp_path / "copy", tmp_path / "foreign"
+    copy.write_text((data / "server.key").read_text())
+    (tmp_path / "other").mkdir()
+    compose.found(read_settings({}, data=tmp_path / "other"))
+    foreign.write_text((tmp_path / "other" / "server.key").read_text())
+    for wrong in (data / "server.key", foreign):
+        assert run("key", "--data", str(data), "--confirm-copy", str(wrong)) == 3
+        assert "afterword: not-a-copy" in capsys.readouterr().err
+    assert run("key", "--data", str(data)) == 0
+    assert "No copy of it was ever confirmed" in capsys.readouterr().out
+    assert run("key", "--data", str(data), "--confirm-copy", str(copy)) == 0
+    assert "A copy was confirmed" in capsys.readouterr().out
+
+
+def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_its_key(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = compose.open_vault(read_settings({}, data=data))
+    assert run("backup", str(tmp_path / "kept"), "--data", str(data), "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert Path(made["file"]).exists()
+    assert b"SQLite" not in Path(made["file"]).read_bytes()
+
+    back = tmp_path / "back"
+    assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 2
+    assert "afterword: no-server-key" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    compose.found(read_settings({}, data=tmp_path / "other"))
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(tmp_path / "other" / "server.key"))
+    assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 3
+    assert "afterword: wrong-server-key" in capsys.readouterr().err
+    assert not (back / "afterword.db").exists()
+
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 0
+    after = compose.open_vault(read_settings(os.environ, data=back))
+    assert after.custodian.hash == before.custodian.hash
+    lives = [each.records.service().life for each in (before, after) if each.records.service() is not None]
+    assert lives[0] != lives[1]
+
+    capsys.readouterr()
+    assert run("restore", made["file"], "--data", str(back)) == 3
+    assert "afterword: not-empty" in capsys.readouterr().err
+
+
+def test_a_cut_or_altered_backup_restores_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backup", str(tmp_path / "kept"), "--data", str(data), "--json")
+    file = Path(json.loads(capsys.readouterr().out)["file"])
+    whole = file.read_bytes()
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    middle = len(whole) // 2
+    for spoilt in (
+        whole[:-1],
+        whole[:middle],
+        b"",
+        whole[:middle] + b"\0" + whole[middle + 1 :],
+        whole + b"x",
+    ):
+        file.write_bytes(spoilt)
+        assert run("restore", str(file), "--data", str(tmp_path / "back")) in {3, 7}
+        assert not (tmp_path / "back" / "afterword.db").exists()
+
+
+def test_the_doctor_names_what_is_wrong_with_a_server(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.chmod(0o755)
+    assert invoke(["doctor", "--data", str(data), "--json"]) == 3
+    found = {each["code"]: each["level"] for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["files-exposed"] == "problem"
+    assert found["key-not-copied"] == "problem"
+    assert found["no-mail"] == "problem"
+    assert found["door-shut"] == "problem"
+    assert found["database"] == "ok"
+    monkeypatch.setenv("AFTERWORD_SMTP", "smtp://127.0.0.1:9")
+    monkeypatch.setenv("AFTERWORD_OPERATOR", "op@ngo.example")
+    assert invoke(["doctor", "--data", str(data)]) == 3
+    told = capsys.readouterr().out
+    assert "A letter to operator address 1 was not taken" in told
+    assert "op@ngo.example" not in told
+
+
+def test_the_doctor_finds_a_damaged_database(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = data / "afterword.db"
+    content = bytearray(database.read_bytes())
+    content[4_096:20_480] = os.urandom(16_384)
+    database.write_bytes(content)
+    assert invoke(["doctor", "--data", str(data), "--json"]) == 3
+    found = {each["code"]: each["level"] for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["damaged"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1000", 1000),
+        ("1kB", 1000),
+        ("500 MB", 500_000_000),
+        ("50GiB", 50 * 2**30),
+        ("2t", 2 * 10**12),
+        ("0", 0),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5GB", "GB", "1 PB", "1GBB", "٣"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadUsage):
+        read_size(text)
