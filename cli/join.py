@@ -368,7 +368,7 @@ def _render(welcome: Welcome) -> str:
     ]
     if welcome.dossiers is not None:
         lines += [
-            f"Restored, with {terminal.number(welcome.dossiers)} dossiers. The next push reads everything once more.",
+            f"Restored. Dossiers found: {terminal.number(welcome.dossiers)}. The next push reads everything once more.",
             "Cards count as never compared on this computer; compare them again: afterword card compare NAME",
         ]
         return "\n".join(lines)

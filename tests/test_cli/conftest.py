@@ -6,12 +6,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cli import connection
 from test_cli.loopback import Loopback
 from vault import identity
+
+if TYPE_CHECKING:
+    from test_cli.newsroom import Newsroom
 
 PASSPHRASE = "five random words here"
 
@@ -95,3 +99,14 @@ def a_person_at_the_keyboard(label: str = "Ana", passphrase: str = PASSPHRASE) -
         return passphrase if question.startswith("Passphrase") else label
 
     return answer
+
+
+@pytest.fixture
+def newsroom(
+    tmp_path: Path, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[Newsroom]":
+    from test_cli.newsroom import Newsroom
+
+    room = Newsroom(tmp_path / "newsroom", run, monkeypatch)
+    yield room
+    room.close()
