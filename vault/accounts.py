@@ -117,7 +117,7 @@ def _account_for(
 
 def grant_nonce(records: Records, custodian: Custodian) -> wire.NonceGrant:
     with records.reading() as now:
-        return wire.NonceGrant(custodian.grant_nonce(now.lived), 10 * MINUTE)
+        return wire.NonceGrant(custodian.grant_nonce(now.lived, now.life), 10 * MINUTE)
 
 
 def sign_in(records: Records, custodian: Custodian, request: wire.SessionRequest) -> wire.SessionGrant:

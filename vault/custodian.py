@@ -5,6 +5,7 @@ whatever leaves signed was signed here. The server key itself never enters the d
 """
 
 import hashlib
+import hmac
 
 from vault import age, identity, sharing, statements
 from vault.age import Random
@@ -48,16 +49,20 @@ class Custodian:
     def sign(self, statement: statements.Acknowledgement | statements.Release) -> bytes:
         return statements.write(statement, self._keyring.sign)
 
-    def grant_nonce(self, lived: int) -> str:
-        """32 bytes in hex: when it was granted, chance, and a keyed hash of both, so that nothing need be stored."""
-        body = lived.to_bytes(8, "big") + self._random(8)
-        return (body + self._naming.name(body)[:16]).hex()
+    def grant_nonce(self, lived: int, life: str) -> str:
+        """32 bytes in hex: when it was granted, chance, and a keyed hash of both, so that nothing need be stored.
 
-    def check_nonce(self, nonce: str, lived: int) -> int:
+        `life` is hashed too: a server that comes back from a backup must not take again what it has forgotten.
+        """
+        body = lived.to_bytes(8, "big") + self._random(8)
+        return (body + self._naming.name(body + life.encode())[:16]).hex()
+
+    def check_nonce(self, nonce: str, lived: int, life: str) -> int:
         """The `lived` at which this nonce of ours ends; `Refused` stale-nonce when it is not ours or is over."""
         raw = bytes.fromhex(nonce)
         granted = int.from_bytes(raw[:8], "big")
-        if self._naming.name(raw[:16])[:16] != raw[16:] or not granted <= lived <= granted + NONCE_LIVES:
+        ours = hmac.compare_digest(self._naming.name(raw[:16] + life.encode())[:16], raw[16:])
+        if not ours or not granted <= lived <= granted + NONCE_LIVES:
             raise Refused(
                 "This took too long since the server gave its number; run the command again.",
                 code="stale-nonce",

@@ -166,12 +166,15 @@ def check_in(
     signed = request.statement.encode()
     with records.transaction() as now:
         account = records.account_with_card(request.account)
+        # Of a card that nobody here has, no key verifies anything: the same answer as to a forged signature.
+        key = custodian.card.card.checkin if account is None else account.checkin
+        given = statements.read(signed, envelope.VerifyKey.read(key), CheckIn)
         if account is None:
             raise NotFound("This server knows no such account.")
-        given = statements.read(signed, envelope.VerifyKey.read(account.checkin), CheckIn)
         stored = ledger.answered(records, signed)
         if stored is not None:
-            return stored.acknowledgement, []
+            # The same answer, and the truth of today: what cannot be moved now was not moved by it either.
+            return stored.acknowledgement, _unmoved(records, now, account)
         account = _remembered(records, custodian, now, account, request.last)
         ledger.check(records, custodian, now, account, given)
         refused = []
@@ -183,6 +186,17 @@ def check_in(
                 refused.append(wire.NotMoved(dossier.id, reason.code, str(reason)))
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
+
+
+def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:
+    refused = []
+    for dossier in records.dossiers_of(account.id):
+        try:
+            seen = records.switch(dossier.id).switch
+            switch.step(seen, switch.CheckIn(), max(now.stamp, seen.entered), reachable=False)
+        except AfterwordError as reason:
+            refused.append(wire.NotMoved(dossier.id, reason.code, str(reason)))
+    return refused
 
 
 def _remembered(

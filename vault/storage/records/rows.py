@@ -104,7 +104,7 @@ class Collaborator(Row, frozen=True):
 
 
 class Stored(Row, frozen=True):
-    """A statement that was accepted, with the answer it got."""
+    """A statement that was accepted, with the answer it got. A roster's envelope is not kept here but sealed."""
 
     hash: str
     account: str
