@@ -106,7 +106,7 @@ class Slices:
         if key in self._bad:
             raise BadObject(self._bad[key])
         coming = self._coming.pop(key, None) or self._threads.submit(self._fetch, key)
-        self._look_ahead(soon)
+        self._look_ahead(key, soon)
         try:
             piece = coming.result()
         except BadObject as bad:
@@ -118,13 +118,13 @@ class Slices:
             self._kept.popitem(last=False)
         return piece
 
-    def _look_ahead(self, soon: Iterable[Key]) -> None:
-        wanted = []
+    def _look_ahead(self, now: Key, soon: Iterable[Key]) -> None:
+        wanted: list[Key] = []
         for key in islice(soon, 256):
-            if key not in self._kept and key not in self._bad and key not in wanted:
+            if len(wanted) == AHEAD:
+                break
+            if key != now and key not in self._kept and key not in self._bad and key not in wanted:
                 wanted.append(key)
-                if len(wanted) == AHEAD:
-                    break
         # What was expected and is not any more must not fill the waiting room for ever.
         for key in [key for key in self._coming if key not in wanted]:
             self._coming.pop(key).cancel()

@@ -1,5 +1,6 @@
 """Deposits, and what stops them. The recovery at the end of a test is the proof that nothing was lost."""
 
+import itertools
 import os
 import random
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli import push as push_module
-from test_cli.archive_world import Killed, World, contents
+from test_cli.archive_world import START, Killed, World, contents
 from vault.errors import Conflict, NotFound, OverQuota, Refused, Unreachable
 
 
@@ -290,7 +291,8 @@ def test_ten_minutes_are_long_enough_to_commit_what_is_there(
 ) -> None:
     for number in range(30):
         (case / f"photo {number}").write_bytes(random.Random(number).randbytes(300_000))
-    world.clock.wall = lambda ticking=iter(range(10**9)): 1_790_000_000_000 + next(ticking) * 60_000
+    minutes = itertools.count()
+    world.clock.wall = lambda: START + next(minutes) * 60_000
     assert len(world.push(case).bundles) > 1
     same(world, case, tmp_path)
 
@@ -391,7 +393,7 @@ def test_killed_at_any_step_the_same_command_goes_on(
 def test_objects_that_had_arrived_are_not_sent_again(world: World, case: Path) -> None:
     with world.dying_at(11) as seen, pytest.raises(Killed):
         world.push(case)
-    before = [name for name in world.server.put]
+    before = list(world.server.put)
     assert before, seen
     world.push(case)
     assert len(world.server.put) == len(set(world.server.put))
