@@ -92,7 +92,7 @@ def story(cast: Cast, chosen: Path | None, tell: Teller) -> int:
     cast.mail.told = lambda letter: show_letter(tell, letter)
     tell("Ana has checked in for the last time.")
     for who in colleagues:
-        cast.mail.saying(who.address, "afterword recover")
+        cast.mail.saying(who.address, "can now be opened")
     tell(
         f"Released {time.monotonic() - silent:.1f} s after the last check-in. Every colleague has the letter."
     )

@@ -43,6 +43,15 @@ def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any
     raise Failed(f"waited {patience:.0f} s in vain for {what}")
 
 
+class _AnyPort(Controller):
+    """aiosmtpd's controller knocks at its own port once; with port 0 it has to learn first which one it got."""
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
 class Mailroom:
     """A real SMTP server that keeps every letter it accepts."""
 
@@ -50,11 +59,9 @@ class Mailroom:
         self.letters: list[EmailMessage] = []
         self.refusing = False
         self.told: Callable[[EmailMessage], None] = lambda letter: None
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self._controller = _AnyPort(self, hostname="127.0.0.1", port=0)
         self._controller.start()
-        server = self._controller.server
-        assert server is not None
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = self._controller.port
 
     async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:
         if self.refusing:
@@ -132,7 +139,7 @@ class Server:
         assert self.process is not None
         if self.process.poll() is not None:
             raise Failed("the server ended: " + "\n".join(self.lines))
-        return self._said(r"^Ready[^h]*(http://\S+?)[.,]?(?:\s|$)")
+        return self._said(r"^READY (http://\S+)")
 
     def _said(self, pattern: str) -> str | None:
         return next((found[1] for line in list(self.lines) if (found := re.search(pattern, line))), None)
