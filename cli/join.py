@@ -7,7 +7,6 @@ the invite leaves this computer; killed anywhere, the same command goes on, or b
 import os
 import re
 import secrets
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -17,6 +16,7 @@ import msgspec
 
 from cli import terminal
 from cli.home import Home, default_path
+from cli.paper import ask_words, show_words
 from cli.remote import Remote
 from cli.session import Session, learn_dossiers, learn_links
 from vault import identity, settings, wire
@@ -27,8 +27,6 @@ from vault.identity import ContactCard, Fingerprint, Keyring, Language, RootSeed
 if TYPE_CHECKING:
     from vault.statements import Role
 
-ASKED_BACK: Final = 3
-_TRIES: Final = 3
 _CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -176,7 +174,7 @@ def _begin(
     label = label or terminal.ask("Your name or pseudonym, as others will see it")
     identity.check_label(label)
     root = RootSeed.generate(secrets.token_bytes)
-    _show_words(root, language, restore_address(invitation.url, server))
+    show_words(root, language, restore_address(invitation.url, server))
     keyring = Keyring.from_seed(root)
     del root
     home = _new_home(invitation.url, server, label, keyring, passphrase_file)
@@ -205,33 +203,6 @@ def _new_home(
 
 def restore_address(url: str, server: ContactCard) -> str:
     return f"{url}/join#{server.fingerprint.write()}"
-
-
-def _show_words(root: RootSeed, language: Language, address: str) -> None:
-    """Once, on paper; three of them typed back."""
-    words = root.words(language)
-    width = max(map(len, words))
-    terminal.say("\nThese 24 words ARE your identity. Write them on paper now; they are never shown again.\n")
-    for row in range(6):
-        numbered = (f"{place + 1:>4} {words[place]:<{width}}" for place in range(row, 24, 6))
-        terminal.say("".join(numbered))
-    terminal.say(f"\nWrite this address beside them; together they restore everything:\n    {address}\n")
-    terminal.say(
-        "Keep the paper away from this computer. Whoever holds it and reaches the server holds everything."
-    )
-    if terminal.interactive():
-        terminal.ask("Press Enter when they are on paper")
-        terminal.clear()
-    for place in sorted(secrets.SystemRandom().sample(range(24), ASKED_BACK)):
-        for left in reversed(range(_TRIES)):
-            if _plain(terminal.ask(f"Word {place + 1}")) == _plain(words[place]):
-                break
-            if not left:
-                raise Refused(
-                    "That is not what was shown, so nothing was kept; run the command again for new words.",
-                    code="words-not-written",
-                )
-            terminal.say("That is not the word; look at your paper.")
 
 
 def _spend(home: Home, invitation: Invitation) -> Welcome:
@@ -325,27 +296,6 @@ def _restore(invitation: Invitation, passphrase_file: Path | None) -> Welcome:
             return _welcome(home, account.role, None, len(seen))
 
 
-def ask_words() -> RootSeed:
-    """Several words to a line or one; a slip is named by its place and may be typed again."""
-    for left in reversed(range(_TRIES)):
-        words: list[str] = []
-        terminal.say("Type your 24 words, as many on a line as you like.")
-        while len(words) < 24:
-            line = terminal.ask(f"From word {len(words) + 1}")
-            words += [each for each in line.split() if each.strip("0123456789.,;:()")]
-        try:
-            root = RootSeed.from_words(words)
-        except Malformed as wrong:
-            if not left:
-                raise
-            terminal.say(str(wrong))
-        else:
-            if terminal.interactive():
-                terminal.clear()
-            return root
-    raise AssertionError
-
-
 def _welcome(home: Home, role: "Role", inviter: str | None, dossiers: int | None = None) -> Welcome:
     card = home.card
     return Welcome(
@@ -393,12 +343,6 @@ def _quoted(label: str) -> str:
     import shlex
 
     return shlex.quote(label)
-
-
-def _plain(word: str) -> str:
-    """Without case and accents, as in the lists no two words differ by those alone."""
-    apart = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
 
 def _language() -> Language:

@@ -12,7 +12,7 @@ from cli import disk
 from cli.home import KEYRING, Home
 from test_cli.loopback import a_person
 from vault import age, identity
-from vault.errors import BadUsage, Conflict, Damaged, NotFound, Refused, Untrusted, WrongPassphrase
+from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted, WrongPassphrase
 
 ID, OTHER = "ab" * 16, "abcd" + "00" * 14
 PASSPHRASE = "five random words here"
@@ -63,12 +63,6 @@ def test_nobody_else_can_read_anything_of_a_home_whatever_the_umask(tmp_path: Pa
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
     assert {"keyring.age", "state.db", "state.db-wal", "push.lock"} <= modes.keys()
     assert set(modes.values()) == {0o600}
-
-
-def test_what_others_could_read_is_found(tmp_path: Path) -> None:
-    home, _ = a_home(tmp_path / "home")
-    (home.path / KEYRING).chmod(0o640)
-    assert disk.exposed(home.path) == [home.path / KEYRING]
 
 
 def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
@@ -126,13 +120,6 @@ def test_a_committed_number_needs_no_goodbye(tmp_path: Path) -> None:
     code += "Home.open(Path(sys.argv[1])).next_seq(); os._exit(9)"
     subprocess.run([sys.executable, "-P", "-c", code, str(home.path)], check=False)
     assert home.next_seq() == 2
-
-
-def test_state_is_kept_with_full_synchronous_and_deleted_securely(tmp_path: Path) -> None:
-    home, _ = a_home(tmp_path / "home")
-    assert home.db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert home.db.execute("PRAGMA secure_delete").fetchone() == (1,)
-    assert home.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_home_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
@@ -259,39 +246,6 @@ def test_a_transaction_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> No
         fail()
     assert home.fact("one") is None
     assert home.next_seq() == 1
-
-
-def test_one_process_at_a_time_holds_a_lock_and_a_crash_lets_go(tmp_path: Path) -> None:
-    home, _ = a_home(tmp_path / "home")
-    with home.lock("push"):
-        with pytest.raises(Conflict) as refused, home.lock("push"):
-            pass
-        assert refused.value.code == "busy"
-        with home.lock("checkin"):
-            pass
-    code = "import sys, os; from pathlib import Path; from cli import disk; "
-    code += "disk.lock(Path(sys.argv[1]), 'push').__enter__(); os._exit(9)"
-    subprocess.run([sys.executable, "-P", "-c", code, str(home.path)], check=False)
-    with home.lock("push"):
-        pass
-
-
-def test_a_new_passphrase_replaces_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, keyring = a_home(tmp_path / "home")
-    before = (home.path / KEYRING).read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="space"):
-            disk.write_private(home.path / KEYRING, b"new")
-    assert (home.path / KEYRING).read_bytes() == before
-    assert not [each for each in home.path.iterdir() if each.name.startswith(".")]
-    disk.write_private(home.path / KEYRING, b"new")
-    assert (home.path / KEYRING).read_bytes() == b"new"
-    assert keyring
 
 
 def test_a_damaged_database_is_no_home_to_guess_about(tmp_path: Path) -> None:
