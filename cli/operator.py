@@ -330,13 +330,22 @@ def _lasted(ms: int) -> str:
 @click.option(
     "--confirm-copy", metavar="FILE", help="Compare a copy of the key: a file, or - to type its line."
 )
-def key(settings: Settings, confirm_copy: str | None) -> None:
+@click.option(
+    "--new", type=click.Path(dir_okay=False, path_type=Path), help="Make a key before there is a server."
+)
+def key(settings: Settings, confirm_copy: str | None, new: Path | None) -> None:
     """Where the server key is, and whether a copy of it is known to be kept elsewhere.
 
     Without this key nobody can open a backup of this server, or release anything from it.
     """
     from vault import age, compose, keeping
 
+    if new is not None:
+        compose.make_key(new)
+        terminal.result(
+            f"{new} is a new server key; name it in AFTERWORD_SERVER_KEY_FILE, and keep a copy elsewhere."
+        )
+        return
     vault = _open(settings)
     if confirm_copy is not None:
         place = Path(confirm_copy)

@@ -3,6 +3,7 @@
 Rule of this room: the only place that knows which database, which objects, which courier; the bag is for doors.
 """
 
+import logging
 import os
 import random
 import secrets
@@ -30,6 +31,8 @@ from vault.storage.records.switches import Server
 HOUSEKEEPING: Final = MINUTE
 LETTERS_AT_ONCE: Final = 20
 STALE_AFTER_TICKS: Final = 12
+
+log = logging.getLogger("afterword.compose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,14 @@ def read_key(path: Path) -> age.Identity:
         raise BadUsage(f"{path} is not a server key; use the copy you keep.", code="no-server-key") from None
 
 
+def make_key(path: Path) -> None:
+    """A server key for a server still to be founded. Never over one that is there."""
+    try:
+        _write_key(path, age.Identity(os.urandom(32)))
+    except FileExistsError:
+        raise Refused(f"{path} exists; a server key is never overwritten.", code="key-exists") from None
+
+
 def _write_key(path: Path, key: age.Identity) -> None:
     text = f"# The key of an Afterword server. Keep a copy apart from its data.\n{key.write()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -190,10 +201,18 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
         boot = vault.records.clock.boot()
         if boot - tidied[0] >= HOUSEKEEPING:
             tidied[0] = boot
-            accounts.forget_expired(vault.records)
-            deposit.sweep(vault.records, vault.objects)
+            _tidy(vault)
 
     return tick
+
+
+def _tidy(vault: Vault) -> None:
+    """Housekeeping: an object store that does not work must not keep a single switch from moving."""
+    try:
+        accounts.forget_expired(vault.records)
+        deposit.sweep(vault.records, vault.objects)
+    except Exception as wrong:
+        log.error("tidying up failed: %s", type(wrong).__name__)
 
 
 def note_probe(vault: Vault, reached: bool) -> None:
@@ -230,22 +249,31 @@ def deliver_some(vault: Vault, courier: Courier, sender: Sender) -> int:
         def landed(now: Moment, carried: Letter) -> None:
             watch.landed(vault.records, vault.custodian, now, carried)
 
-        accepted += outbox.deliver(
-            vault.records,
-            vault.custodian,
-            courier,
-            sender,
-            letter,
-            landed,
-            random.random(),  # noqa: S311 jitter
-        )
+        try:
+            accepted += outbox.deliver(
+                vault.records,
+                vault.custodian,
+                courier,
+                sender,
+                letter,
+                landed,
+                random.random(),  # noqa: S311 jitter
+            )
+        except Exception as wrong:
+            # Its lease ends by itself; the letters behind it do not wait.
+            log.error("letter %s was put aside: %s", letter.id, type(wrong).__name__)
     return accepted
 
 
 def ticking(vault: Vault) -> bool:
-    """Whether the watch has moved the row of service time lately."""
+    """Whether the watch itself has ticked lately: time is moved on by every transaction, switches only by the watch."""
     row = vault.records.service()
     if row is None:
         raise Damaged("The row of service time is gone.")
     clock = vault.records.clock
-    return row.boot == clock.boot_id() and clock.boot() - row.at <= STALE_AFTER_TICKS * vault.settings.tick
+    beat = vault.records.last_beat()
+    return (
+        row.boot == clock.boot_id()
+        and beat is not None
+        and 0 <= clock.boot() - beat <= STALE_AFTER_TICKS * vault.settings.tick
+    )

@@ -203,6 +203,22 @@ def test_a_copy_of_the_key_is_confirmed_only_if_it_is_one(
     assert "A copy was confirmed" in capsys.readouterr().out
 
 
+def test_a_key_can_be_made_before_there_is_a_server_and_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "etc" / "server.key"
+    assert run("key", "--new", str(key)) == 0
+    assert key.stat().st_mode & 0o777 == 0o600
+    before = key.read_text()
+    assert run("key", "--new", str(key)) == 3
+    assert "afterword: key-exists" in capsys.readouterr().err
+    assert key.read_text() == before
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(key))
+    compose.found(read_settings(os.environ, data=tmp_path / "data"))
+    assert not (tmp_path / "data" / "server.key").exists()
+    assert run("status", "--data", str(tmp_path / "data")) == 0
+
+
 def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_its_key(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
