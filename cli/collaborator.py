@@ -64,7 +64,9 @@ def inbox(passphrase_file: Path | None, as_json: bool) -> None:
     Ends with exit code 6 when something about a dossier does not hold.
     """
     with signed_in(passphrase_file) as session:
-        shown = Inbox(tuple(_entry(session, each) for each in shares.entrusted(session)))
+        account = session.remote.call("GET", "/account", None, wire.AccountState)
+        confirmed = sum(each.confirmed for each in account.addresses)
+        shown = Inbox(confirmed, tuple(_entry(session, each) for each in shares.entrusted(session)))
     terminal.answer(shown, as_json, render)
     if any(each.wrong is not None and each.wrong.code != "not-on-the-roster" for each in shown.dossiers):
         click.get_current_context().exit(_UNTRUSTED)
@@ -93,9 +95,10 @@ def drill(name: str | None, passphrase_file: Path | None, as_json: bool) -> None
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="You have seen what `inbox` shows; do not ask.")
 @terminal.passphrase_option
 @terminal.json_option
-def give(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """After a release: pass your share on to the other collaborators of NAME, without downloading anything.
 
     What the server says is verified and shown first, and you are asked.
@@ -112,7 +115,7 @@ def give(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
             terminal.say("You have given your share already; nothing more was sent.")
         else:
             show_release(sound, sound.case)
-            if not terminal.confirm("Give your share now"):
+            if not (yes or terminal.confirm("Give your share now")):
                 raise Refused(
                     "You did not say yes; your share stays here, and nothing was sent.", code="declined"
                 )
@@ -268,10 +271,7 @@ def _has_given(sound: Sound) -> bool:
 
 
 def _given(sound: Sound, state: wire.DossierState) -> Given:
-    labels = {
-        line.index: card.card.label
-        for line, card in zip(sound.roster.roster.collaborators, sound.cards, strict=True)
-    }
+    labels = sound.labels()
     missing = tuple(
         labels.get(each.index, f"share {each.index}") for each in state.collaborators if not each.contributed
     )
@@ -297,10 +297,16 @@ def _warn_before_leaving(found: Entrusted, who: str) -> None:
         terminal.warn(str(found.wrong))
     terminal.say(f"You are about to leave {title}, from {who}.")
     terminal.say(f"  {who} and everybody on the roster can see it. You get no more letters about it.")
-    terminal.say(
-        f"  Your share stays valid until {who} changes the roster. With one colleague fewer it is harder to reach the "
-        f"{found.state.k} that are needed."
-    )
+    if isinstance(found, Sound) and found.case is not None:
+        terminal.say(
+            "  It is released, and the others may need your share. If you are willing, give it first: "
+            f"afterword give {found.state.dossier[:8]}"
+        )
+    else:
+        terminal.say(
+            f"  Your share stays valid until {who} changes the roster. With one colleague fewer it is harder to reach "
+            f"the {found.state.k} that are needed."
+        )
     terminal.say("  You cannot undo it; only a new roster can bring you back.")
 
 

@@ -57,8 +57,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Inbox(msgspec.Struct, frozen=True):
-    """What `inbox` answers."""
+    """What `inbox` answers. `confirmed`: how many of one's own addresses letters reach."""
 
+    confirmed: int
     dossiers: tuple[Entry, ...]
 
 
@@ -170,13 +171,21 @@ def _after_release(each: Sound, name: str) -> tuple[str, ...]:
     if mine.collected:
         return ("You have collected the archive. Speak with the others before anything is published.",)
     steps = []
-    if given < state.k:
-        missing = state.k - given
-        who = ", ".join(each.others()) or "nobody else"
+    lacking = state.k - given - (0 if mine.contributed else 1)
+    if lacking > 0:
+        labels = each.labels()
+        silent = [
+            labels[one.index]
+            for one in state.collaborators
+            if one is not mine and not one.contributed and one.index in labels
+        ]
+        besides = "" if mine.contributed else ", besides you"
         steps.append(
-            f"{given} of the {state.k} shares needed have been given. Call the others ({who}), on numbers you already "
-            f"have: {missing} more must run `afterword recover` or `afterword give`."
+            f"{given} of the {state.k} shares needed have been given. Call {', '.join(silent)}, on numbers you already "
+            f"have: {lacking} of them must run `afterword recover` or `afterword give`{besides}."
         )
+    elif given < state.k:
+        steps.append(f"{given} of the {state.k} shares needed have been given: yours is the last one needed.")
     steps.append(f"Take part and receive the archive: afterword recover {name} --to DIR")
     if not mine.contributed:
         steps.append(f"Or only give your share, without downloading: afterword give {name}")
@@ -184,9 +193,14 @@ def _after_release(each: Sound, name: str) -> tuple[str, ...]:
 
 
 def render(shown: Inbox) -> str:
+    parts = []
+    if not shown.confirmed:
+        parts.append("NO CONFIRMED ADDRESS: no letter reaches you. Run: afterword address add ADDRESS")
     if not shown.dossiers:
-        return "Nothing has been entrusted to you yet. Once a journalist names you in a dossier, it appears here."
-    return "\n\n".join("\n".join(_lines(each)) for each in shown.dossiers)
+        parts.append(
+            "Nothing has been entrusted to you yet. Once a journalist names you in a dossier, it appears here."
+        )
+    return "\n\n".join([*parts, *("\n".join(_lines(each)) for each in shown.dossiers)])
 
 
 def _lines(each: Entry) -> list[str]:

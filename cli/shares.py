@@ -59,8 +59,12 @@ class Sound:
 
     def others(self) -> tuple[str, ...]:
         """What the other collaborators call themselves."""
+        return tuple(label for index, label in self.labels().items() if index != self.line.index)
+
+    def labels(self) -> dict[int, str]:
+        """By index of the share, what every collaborator calls themselves."""
         lines = zip(self.roster.roster.collaborators, self.cards, strict=True)
-        return tuple(card.card.label for line, card in lines if line.index != self.line.index)
+        return {line.index: card.card.label for line, card in lines}
 
 
 @dataclass(frozen=True, slots=True)

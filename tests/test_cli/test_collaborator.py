@@ -293,6 +293,15 @@ def test_an_empty_inbox_says_so(cast, run):
     assert "Nothing has been entrusted to you yet" in ran.out
 
 
+def test_an_inbox_that_no_letter_reaches_says_so_first(cast, run, monkeypatch):
+    assert run("inbox").out.startswith("NO CONFIRMED ADDRESS")
+    address = wire.AddressState("1", "b@example.org", "en", "Hello", "blue door", True, None, None)
+    account = msgspec.structs.replace(cast.server.account(cast.me[1]), addresses=(address,))
+    cast.server.answers["GET", "/account"] = account
+    assert "ADDRESS" not in run("inbox").out
+    assert answered(run("inbox", "--json"))["confirmed"] == 1
+
+
 def test_the_title_is_opened_here_from_the_sealed_share(cast, run):
     dossier = cast.dossier()
     ran = run("inbox")
@@ -308,7 +317,7 @@ def test_the_title_rests_only_sealed(cast, run):
     assert run("inbox").code == 0
     with Home.open() as home:
         assert home.title(home.dossiers()[0], cast.me[0]) == "planted-title-word"
-    for file in cast.home.rglob("*"):
+    for file in sorted(cast.home.iterdir()):
         assert b"planted-title-word" not in file.read_bytes()
 
 
@@ -681,8 +690,11 @@ def test_a_released_dossier_shows_the_last_sign_of_life_and_both_ways_to_go_on(c
     name = released.id[:8]
     for command in ("afterword brief", "afterword recover", "afterword give"):
         assert f"{command} {name}" in out
-    assert "2 more must run" in out
-    assert "Chen Li, Dora" in out
+    assert "Call Chen Li, Dora, on numbers you already have: 1 of them must run" in out
+    released.given.add(2)
+    assert "yours is the last one needed" in run("inbox").out
+    released.given |= {1, 3}
+    assert "needed" not in run("inbox").out.partition("  do ")[2]
 
 
 def test_a_share_is_given_only_after_the_release_was_shown_and_asked_about(cast, run, released):
@@ -719,6 +731,17 @@ def test_giving_twice_sends_once(cast, run, released):
 def test_when_enough_have_given_the_way_to_the_archive_is_named(cast, run, released):
     released.given |= {2}
     assert f"afterword recover {released.id[:8]} --to DIR" in run("give", TITLE, answers=["y"]).out
+
+
+def test_giving_can_be_agreed_to_beforehand(cast, run, released):
+    assert run("give", TITLE, "--yes").code == 0
+    assert len(cast.signed(Contribution)) == 1
+
+
+def test_leaving_after_a_release_is_told_that_the_share_may_be_needed(cast, run, released):
+    ran = run("leave", TITLE, answers=["n"])
+    assert "give it first" in ran.err
+    assert cast.server.posted == []
 
 
 def test_giving_asks_for_a_name_that_was_not_given(cast, run, released):
