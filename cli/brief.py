@@ -16,7 +16,7 @@ from cli.chain import fetch_rosters
 from cli.home import KnownDossier
 from cli.session import Session, journalist_of, signed_in
 from vault import age, briefs, statements, wire
-from vault.errors import BadUsage, Conflict, Refused, Untrusted
+from vault.errors import BadUsage, Conflict, NotFound, Refused, Untrusted
 from vault.identity import ContactCard
 from vault.statements import Brief, SealedTo
 
@@ -47,15 +47,17 @@ def brief(name: str | None, file: Path | None, passphrase_file: Path | None, as_
     """Read the brief of NAME; with FILE (plain text, at most 64 KiB), write it.
 
     Whom to call, the lawyer, what not to publish while she may live: your colleagues can read it from today.
-    Write it anew after the roster has changed.
+    After a change of the roster it is sealed anew to those who are on it then.
     """
     title = orders.asked_name(name)
     text = None if file is None else briefs.write_brief(_read_file(file))
     with signed_in(passphrase_file) as session:
         if text is None:
-            terminal.answer(read(session, orders.find(session, title)), as_json, lambda one: one.text)
+            terminal.answer(
+                read(session, orders.find(session, title)), as_json, lambda one: one.text.rstrip("\n")
+            )
         else:
-            written = _write(session, orders.find_own(session, title), text)
+            written = write(session, orders.find_own(session, title), text)
             terminal.answer(
                 written,
                 as_json,
@@ -80,18 +82,28 @@ def read(session: Session, known: KnownDossier) -> Read:
     return Read(known.id, orders.title_of(session, known), signed.created, text)
 
 
-def _write(session: Session, known: KnownDossier, text: bytes) -> Written:
+def seal_anew(session: Session, known: KnownDossier) -> int | None:
+    """After the roster has changed: the same brief for the new readers, how many; None where there is none."""
+    try:
+        text = read(session, known).text
+    except NotFound:
+        return None
+    return write(session, known, briefs.write_brief(text)).readers
+
+
+def write(session: Session, known: KnownDossier, text: bytes) -> Written:
+    """Seal it to everybody on the newest roster and to herself. `text`: as write_brief gives it."""
     home = session.home
-    chain = fetch_rosters(session.remote, known.id, home.card, home.rosters(known.id))
-    newest = chain[-1]
+    limits = session.remote.info().limits
+    newest = fetch_rosters(session.remote, known.id, home.card, home.rosters(known.id))[-1]
     readers: list[ContactCard] = [*newest.cards(), home.card]
-    sealed = [age.seal(text, card.recipient, os.urandom) for card in readers]
-    limit = session.remote.info().limits.brief
-    if len(sealed[0]) > limit:
+    # As it travels: base64 for every reader, and room for the statement around it.
+    if len(text) > limits.brief or len(readers) * (age.sealed_size(len(text)) * 4 // 3 + 400) > limits.body:
         raise Refused(
-            f"This server takes briefs of at most {terminal.size(limit)}; make it shorter.",
+            f"This brief is too long for this server and {len(readers)} readers; make it shorter.",
             code="brief-too-long",
         )
+    sealed = [age.seal(text, card.recipient, os.urandom) for card in readers]
     lines = tuple(
         SealedTo(card.hash.hex(), hashlib.sha256(blob).hexdigest())
         for card, blob in zip(readers, sealed, strict=True)

@@ -14,6 +14,7 @@ import msgspec
 
 from cli import terminal
 from vault import wire
+from vault.clock import DAY, HOUR, MINUTE, SECOND, write_duration
 from vault.errors import Refused
 
 # By the stage that begins: what happens then, in the switch's own order. A test holds this against vault.switch.
@@ -33,6 +34,8 @@ NEUTRAL: Final = {
     "released": "Final reminder",
     "change": "Appointment",
 }
+# From a length on, to which unit it is rounded down.
+_ROUGH: Final = ((2 * DAY, HOUR), (2 * HOUR, MINUTE))
 _EPOCH: Final = 1_577_836_800_000  # 2020-01-01, so that a SEQUENCE in minutes stays a small number
 
 
@@ -65,10 +68,17 @@ def coming(state: wire.DossierState) -> tuple[Coming, ...]:
     return tuple(sorted(dates, key=lambda one: one.at))
 
 
-def lines(dates: Sequence[Coming]) -> Iterator[str]:
-    """One line per date, local time and UTC."""
+def lines(dates: Sequence[Coming], now: int) -> Iterator[str]:
+    """One line per date: local time and UTC, and how long from `now`, which is the server's."""
     for each in dates:
-        yield f"    {terminal.local(each.at)}  {each.what}"
+        yield f"    {terminal.local(each.at)}, in {_about(each.at - now)}: {each.what}"
+
+
+def _about(length: int) -> str:
+    """The two leading units of a duration, never longer than it is."""
+    length = max(0, length)
+    unit = next((small for big, small in _ROUGH if length >= big), SECOND)
+    return write_duration(length // unit * unit)
 
 
 @click.command()
@@ -78,7 +88,7 @@ def lines(dates: Sequence[Coming]) -> Iterator[str]:
 @terminal.json_option
 def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """Every letter and the release to come, if you fell silent now: of NAME, or of all your dossiers."""
-    from cli.orders import find_own, title_of
+    from cli.orders import find_own, title_of, wall
     from cli.session import learn_dossiers, signed_in
 
     with signed_in(passphrase_file) as session:
@@ -95,11 +105,9 @@ def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json:
                 "Nothing is armed, so there is no date to write; run: afterword arm NAME",
                 code="nothing-to-come",
             )
-        from cli.orders import wall
-
         terminal.document(write_ics(listed, wall()))
         return
-    terminal.answer({"dossiers": listed}, as_json, lambda _: _render(listed))
+    terminal.answer({"dossiers": listed}, as_json, lambda _: _render(listed, wall()))
     if any(each.coming for each in listed):
         terminal.say(
             "If the server keeps running and you do not check in. Each of your three letters is waited for until one "
@@ -107,14 +115,14 @@ def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json:
         )
 
 
-def _render(listed: Sequence[Listed]) -> str:
+def _render(listed: Sequence[Listed], now: int) -> str:
     if not listed:
         return "You have no dossier here."
     shown = []
     for each in listed:
         late = ", its letter is still being delivered" if each.trying else ""
         shown.append(f"{each.title} ({each.stage}{late})")
-        shown += list(lines(each.coming)) or ["    nothing is to come"]
+        shown += list(lines(each.coming, now)) or ["    nothing is to come"]
     return "\n".join(shown)
 
 

@@ -140,6 +140,7 @@ def _render(done: Result) -> str:
     shown = [f"Checked in at {terminal.local(done.at)}."]
     for each in done.dossiers:
         if each.stage == "destroyed":
+            shown.append(f"{each.title}: destroyed.")
             continue
         if each.stage == "released":
             shown.append(f"{each.title}: RELEASED. Your colleagues can open it; no check-in takes that back.")
@@ -148,7 +149,7 @@ def _render(done: Result) -> str:
             shown.append(f"{each.title}: not armed, so nothing happens if you fall silent.")
             continue
         shown.append(f"{each.title} ({each.stage}), if you fall silent now:")
-        shown += calendar.lines(each.coming)
+        shown += calendar.lines(each.coming, done.at)
         if each.refused is not None:
             shown.append(f"    not moved: {terminal.one_line(each.refused)}")
     if not done.dossiers:

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from cli import terminal
+from cli import brief, terminal
 from cli.dealing import Prepared
 from cli.home import KnownDossier
 from cli.orders import state_of, title_of
 from cli.session import Session
 from vault import envelope, wire
-from vault.errors import Conflict, Malformed, Refused
+from vault.errors import AfterwordError, Conflict, Malformed, Refused
 
 _UNARMED: Final = frozenset({"new"})
 _CALM: Final = frozenset({"new", "armed", "paused"})
@@ -135,6 +135,12 @@ def _installed(session: Session, known: KnownDossier, epoch: int, prepared: Prep
             bundles=now.bundles,
         )
     terminal.say(
-        f"{title_of(session, known)}: roster {epoch} is in force. Ask everybody on it to run `afterword drill`, and "
-        f"write the brief anew for new colleagues: afterword brief {known.id[:8]} FILE"
+        f"{title_of(session, known)}: roster {epoch} is in force. Ask everybody on it to run: afterword drill"
     )
+    try:
+        if (readers := brief.seal_anew(session, now)) is not None:
+            terminal.say(f"The brief is sealed anew, for {readers - 1} colleagues and you.")
+    except AfterwordError as wrong:
+        terminal.warn(
+            f"the brief could not be sealed to the new roster ({wrong}); write it again: afterword brief NAME FILE"
+        )

@@ -15,6 +15,7 @@ from cli.home import KnownDossier
 from cli.orders import DURATION, find_own, order, server_of, state_of, wall
 from cli.remote import OBJECT_SIZE
 from cli.session import Session, signed_in
+from cli.status import LACKING
 from vault import statements, wire
 from vault.clock import read_duration, write_duration
 from vault.errors import BadUsage, NotFound, Refused
@@ -83,7 +84,8 @@ def arm(name: str | None, anyway: bool, passphrase_file: Path | None, as_json: b
         known = find_own(session, title)
         state = state_of(session, known.id)
         if anyway and state.missing:
-            terminal.warn(f"armed although this is missing: {', '.join(state.missing)}.")
+            missing = "; ".join(LACKING.get(each, each) for each in state.missing)
+            terminal.warn(f"it is armed although {missing}.")
         done = order(
             session,
             known,
@@ -230,12 +232,14 @@ def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> No
     with signed_in(passphrase_file) as session:
         known = find_own(session, title)
         own = orders.title_of(session, known)
-        armed = state_of(session, known.id).stage != "new"
+        stage = state_of(session, known.id).stage
+        if stage in {"released", "destroyed"}:
+            raise Refused(f"{own} is {stage}; nothing changes that.", code="not-possible-now")
         terminal.say(
             f"This gives up {own} for ever: what the server withholds is erased, and then nobody can open what was "
             "deposited, not even all your colleagues together."
         )
-        if armed:
+        if stage != "new":
             terminal.say("It takes effect after the cooling time, and everybody concerned is told.")
         if not terminal.confirm(f"Destroy {own}"):
             raise Refused("Nothing was destroyed.", code="not-confirmed")
@@ -287,4 +291,4 @@ def _chosen(state: wire.DossierState, given: str | None) -> wire.Change:
 
 
 def _render_dates(first: str, dates: tuple[calendar.Coming, ...]) -> str:
-    return "\n".join([first, *calendar.lines(dates)])
+    return "\n".join([first, *calendar.lines(dates, wall())])

@@ -178,7 +178,7 @@ def _deal(
 
 
 def _open(keyring: Keyring, sealed: bytes) -> SealedDeal:
-    from cli.join import ask_words
+    from cli.paper import ask_words
 
     root = ask_words()
     if Keyring.from_seed(root).sign.verify_key != keyring.sign.verify_key:
@@ -238,8 +238,8 @@ def _render(shown: Shown) -> str:
             else f"about {terminal.local(shown.effective)}"
         )
         text.append(
-            f"This is still in force. The change was asked for and has cooled {when}; all your addresses and your "
-            "colleagues are told. Your first command after that, `afterword checkin` too, hands it over. To take it "
+            f"This is still in force. The change was asked for and will have cooled {when}; all your addresses and "
+            "your colleagues are told. Your first `afterword checkin` or `roster` after that hands it over. To take it "
             f"back: afterword cancel {shown.dossier[:8]} {shown.change[:16]}"
         )
     return "\n".join(text)
