@@ -5,6 +5,7 @@ cancelled until it has cooled, and takes effect only while she is known to be we
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +13,7 @@ import msgspec
 
 from vault import ledger, letters, outbox, switch, watch
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, NotFound, Refused
+from vault.errors import Damaged, NotFound, Refused
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.statements import Dwells, Pause, PlanChange
@@ -24,6 +25,8 @@ BATCH: Final = 100
 # In these a change may take effect; a long pause only where the switch's own table lets one begin.
 CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 UNARMED: Final = frozenset({Stage.NEW, Stage.RELEASED, Stage.DESTROYED})
+
+log = logging.getLogger("afterword.cooling")
 
 
 def ask(
@@ -82,7 +85,7 @@ def cancel(records: Records, custodian: Custodian, now: Moment, account: Account
     change = records.change(hash)
     if change is None or change.account != account.id:
         raise NotFound("No such change is under way; `afterword status` lists them.", code="no-such-change")
-    records.drop_change(hash)
+    _close(records, now, change)
     if change.dossier is None:
         records.mark_removal(custodian.wake(change.body).decode(), None)
     ledger.note(
@@ -91,9 +94,11 @@ def cancel(records: Records, custodian: Custodian, now: Moment, account: Account
     _tell(records, custodian, now, LetterKind.CHANGE_CANCELLED, change)
 
 
-def finish(records: Records, custodian: Custodian, now: Moment, change: Change) -> None:
-    """Say and note that a change has taken effect, and forget it."""
-    records.drop_change(change.hash)
+def finish(
+    records: Records, custodian: Custodian, now: Moment, change: Change, former: Iterable[str] = ()
+) -> None:
+    """Say and note that a change has taken effect, and forget it. `former`: accounts it took off the roster."""
+    _close(records, now, change)
     ledger.note(
         records,
         now,
@@ -103,30 +108,48 @@ def finish(records: Records, custodian: Custodian, now: Moment, change: Change) 
         kind=change.kind,
         change=change.hash,
     )
-    _tell(records, custodian, now, LetterKind.CHANGE_DONE, change)
+    _tell(records, custodian, now, LetterKind.CHANGE_DONE, change, former)
 
 
 def take_effect(records: Records, custodian: Custodian) -> int:
     """Everything that has cooled and whose moment it is; how many changes took effect."""
     with records.transaction() as now:
-        ready = [change.hash for change in records.ready_changes(now.served, BATCH)] if now.exact else []
-    return sum(_take_effect(records, custodian, hash) for hash in ready)
+        ready = records.ready_changes(now.served, BATCH) if now.exact else []
+    done = []
+    for hash in ready:
+        try:
+            done.append(_take_effect(records, custodian, hash))
+        except Exception as wrong:
+            # One that does not read stands still alone.
+            log.error("change %s stands still: %s", hash, type(wrong).__name__)
+    if letters.Change.DESTROY in done:
+        records.db.forget()
+    return sum(1 for kind in done if kind is not None)
 
 
-def _take_effect(records: Records, custodian: Custodian, hash: str) -> int:
+def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.Change | None:
     with records.transaction() as now:
         change = records.change(hash)
-        if change is None or change.cooled > now.served:
-            return 0
-        try:
-            _effect(records, custodian, now, change)
-        except Refused:
+        if change is None or change.cooled > now.served or not _is_calm(records, change):
             # A check-in or a pause came in between; its moment will come again.
-            return 0
-        return 1
+            return None
+        kind = letters.Change(change.kind)
+        _effect(records, custodian, now, change, kind)
+        return kind
 
 
-def _effect(records: Records, custodian: Custodian, now: Moment, change: Change) -> None:
+def _is_calm(records: Records, change: Change) -> bool:
+    if change.dossier is None:
+        return all(
+            records.switch(dossier.id).switch.stage in CALM for dossier in _armed(records, change.account)
+        )
+    stage = records.switch(change.dossier).switch.stage
+    return stage in CALM and (stage, change.kind) != (Stage.PAUSED, letters.Change.PAUSE.value)
+
+
+def _effect(
+    records: Records, custodian: Custodian, now: Moment, change: Change, kind: letters.Change
+) -> None:
     body = custodian.wake(change.body)
     if change.dossier is None:
         address = body.decode()
@@ -134,9 +157,7 @@ def _effect(records: Records, custodian: Custodian, now: Moment, change: Change)
         finish(records, custodian, now, change)
         records.remove_address(address)
         return
-    if records.switch(change.dossier).switch.stage not in CALM:
-        return
-    match letters.Change(change.kind):
+    match kind:
         case letters.Change.DESTROY:
             # Said before it is done: afterwards nobody is on the roster any more.
             finish(records, custodian, now, change)
@@ -150,7 +171,13 @@ def _effect(records: Records, custodian: Custodian, now: Moment, change: Change)
             watch.apply(records, custodian, now, change.dossier, switch.Pause(length))
             finish(records, custodian, now, change)
         case letters.Change.ROSTER | letters.Change.ADDRESS:
-            raise AfterwordError("This change does not take effect by time alone.")
+            raise Damaged(f"Change {change.hash} does not take effect by time alone.")
+
+
+def _close(records: Records, now: Moment, change: Change) -> None:
+    records.drop_change(change.hash)
+    # Who has not heard yet that it was asked for hears only how it ended.
+    records.withdraw_letters_about(change.hash, LetterKind.CHANGE_ASKED.value, now.lived)
 
 
 def read_plan(dwells: Dwells) -> Plan:
@@ -174,21 +201,29 @@ def _armed(records: Records, account: str) -> Iterable[Dossier]:
     )
 
 
-def _tell(records: Records, custodian: Custodian, now: Moment, kind: LetterKind, change: Change) -> None:
+def _tell(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    change: Change,
+    former: Iterable[str] = (),
+) -> None:
     """To all her addresses, and to every collaborator it concerns."""
     what = letters.Change(change.kind)
     effect = now.project(change.cooled) if kind is LetterKind.CHANGE_ASKED else None
-    hers = Facts(hers=True, change=what, effect=effect)
-    outbox.post(records, custodian, now, kind, change.account, hers, dossier=change.dossier)
     concerned = (
         [dossier.id for dossier in _armed(records, change.account)]
         if change.dossier is None
         else [change.dossier]
     )
-    told = set()
+    about: dict[str, str | None] = {change.account: change.dossier}
     for dossier in concerned:
         for reader in records.collaborators(dossier):
-            if reader.account not in told and not reader.has_left:
-                told.add(reader.account)
-                facts = Facts(change=what, effect=effect)
-                outbox.post(records, custodian, now, kind, reader.account, facts, dossier=dossier)
+            if not reader.has_left:
+                about.setdefault(reader.account, dossier)
+    for account in former:
+        about.setdefault(account, change.dossier)
+    for account, dossier_of in about.items():
+        facts = Facts(hers=account == change.account, change=what, effect=effect)
+        outbox.post(records, custodian, now, kind, account, facts, dossier=dossier_of, letter=change.hash)

@@ -167,6 +167,7 @@ def correct_roster(
         corrections = _blobs(request.corrections)
         shares, deal = _blobs(change.shares), wire.read_blob(change.deal)
         _check_sealed(roster, shares, deal, corrections)
+        former = [each.account for each in records.collaborators(dossier) if not each.has_left]
         commitment = _install(
             records,
             custodian,
@@ -180,7 +181,7 @@ def correct_roster(
             deal,
             corrections,
         )
-        cooling.finish(records, custodian, now, pending)
+        cooling.finish(records, custodian, now, pending, former)
         answer = ledger.acknowledge(
             records, custodian, now, account.id, signed, roster, commitment=commitment, again=True
         )

@@ -4,6 +4,7 @@ Rule of this room: save, then speak. A letter is delivered at least once, always
 one that is no longer true is withdrawn before the next is posted; nobody's trouble delays anybody else's.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,7 +15,7 @@ from vault import identity, letters
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Courier, Parcel, PermanentFailure
 from vault.custodian import Custodian
-from vault.errors import Damaged
+from vault.errors import AfterwordError, Conflict, Damaged
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.storage.records import Records
@@ -25,6 +26,10 @@ LONGEST_WAIT: Final = HOUR
 HOPELESS_WAIT: Final = 6 * HOUR
 RELEASE_AGAIN: Final = (HOUR, 6 * HOUR, DAY, DAY, DAY, 7 * DAY)
 GIVE_UP: Final = 14 * DAY
+# What nobody waits for any more after a while. Everything else is tried until it has arrived or is untrue.
+PASSING: Final = frozenset({LetterKind.CODE, LetterKind.TEST})
+
+log = logging.getLogger("afterword.outbox")
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -163,35 +168,75 @@ def deliver(
 
     `landed` runs in the transaction that saves an acceptance, in time or not. `chance` in 0…1 spreads the next attempt.
     """
-    with records.reading() as now:
-        parcels = _write(records, custodian, sender, letter, now)
+    parcels = _parcels(records, custodian, sender, letter, chance)
     outcomes = [courier.carry(parcel) for parcel in parcels]
-    accepted = any(isinstance(outcome, Accepted) for outcome in outcomes) or not outcomes
+    if not outcomes:
+        return False
+    if any(isinstance(outcome, Accepted) for outcome in outcomes):
+        try:
+            _accepted(records, custodian, letter, landed)
+        except Conflict:
+            raise
+        except AfterwordError as wrong:
+            # Its switch does not read. The letter has arrived even so, and must not be sent for ever.
+            log.error("letter %s arrived, and nothing follows from it: %s", letter.id, type(wrong).__name__)
+            _accepted(records, custodian, letter, lambda now, row: None)
+        return True
+    failure = next(outcome for outcome in outcomes if not isinstance(outcome, Accepted))
     with records.transaction() as now:
-        if accepted:
-            # Withdrawn while it was on its way: it has arrived all the same, and whoever got it must hear the rest.
-            if records.settle_letter(letter.id, "accepted", now.lived) or records.settle_late(
-                letter.id, now.lived
-            ):
-                landed(now, letter)
-                if letter.address is not None:
-                    records.mark_failing(letter.address, None)
-                _repeat(records, custodian, now, letter)
-            return True
-        failure = next(outcome for outcome in outcomes if not isinstance(outcome, Accepted))
-        hopeless = isinstance(failure, PermanentFailure)
         if letter.address is not None:
             records.mark_failing(letter.address, now.wall)
-        if letter.kind != LetterKind.RELEASE.value and now.lived - letter.posted > GIVE_UP:
+        if LetterKind(letter.kind) in PASSING and now.lived - letter.posted > GIVE_UP:
             records.settle_letter(letter.id, "failed", now.lived, failure.reason)
         else:
+            hopeless = isinstance(failure, PermanentFailure)
             wait = _back_off(letter.attempts, now.tick, hopeless, chance)
             records.retry_letter(letter.id, now.lived + wait, failure.reason)
-        return False
+    return False
+
+
+def _parcels(
+    records: Records, custodian: Custodian, sender: Sender, letter: Letter, chance: float
+) -> list[Parcel]:
+    """What is to be carried for this letter; nothing when it is not ours or not true any more."""
+    try:
+        with records.reading() as now:
+            held = records.letter(letter.id)
+            if held is None or held.state != "waiting" or held.lease != letter.lease:
+                return []
+            parcels = _write(records, custodian, sender, letter, now)
+    except Exception as wrong:
+        # Whatever is wrong with one account's rows, the letters of the others go out.
+        log.error("letter %s cannot be written: %s", letter.id, type(wrong).__name__)
+        with records.transaction() as now:
+            wait = _back_off(letter.attempts, now.tick, False, chance)
+            records.retry_letter(letter.id, now.lived + wait, "the letter cannot be written")
+        return []
+    if not parcels:
+        with records.transaction() as now:
+            records.settle_letter(letter.id, "withdrawn", now.lived, "there is no address to write to")
+    return parcels
+
+
+def _accepted(
+    records: Records, custodian: Custodian, letter: Letter, landed: Callable[[Moment, Letter], None]
+) -> None:
+    with records.transaction() as now:
+        # Withdrawn while it was on its way: it has arrived all the same, and whoever got it must hear the rest.
+        if records.settle_letter(letter.id, "accepted", now.lived) or records.settle_late(
+            letter.id, now.lived
+        ):
+            landed(now, letter)
+            if letter.address is not None:
+                records.mark_failing(letter.address, None)
+            _repeat(records, custodian, now, letter)
 
 
 def post_release(records: Records, custodian: Custodian, now: Moment, dossier: str, address: Address) -> None:
     """For an address that was confirmed after the release: nobody is forgotten for having been late."""
+    reader = records.collaborator(dossier, address.account)
+    if reader is None or reader.collected is not None or reader.has_left:
+        return
     if not records.has_letter(dossier, address.id, LetterKind.RELEASE.value):
         post_to(records, custodian, now, LetterKind.RELEASE, address, Facts(), dossier=dossier, climb=0)
 
@@ -210,7 +255,7 @@ def _repeat(records: Records, custodian: Custodian, now: Moment, letter: Letter)
         return
     reader = records.collaborator(letter.dossier, letter.account or "")
     address = records.address(letter.address)
-    if reader is None or reader.collected is not None or address is None:
+    if reader is None or reader.collected is not None or reader.has_left or address is None:
         return
     told = letter.climb or 0
     post_to(
@@ -229,7 +274,7 @@ def _repeat(records: Records, custodian: Custodian, now: Moment, letter: Letter)
 def _write(
     records: Records, custodian: Custodian, sender: Sender, letter: Letter, now: Moment
 ) -> list[Parcel]:
-    """The letter as it leaves; none when its address has gone in the meantime."""
+    """The letter as it leaves; none when its address is gone, or the operator has none."""
     kind = LetterKind(letter.kind)
     told = custodian.wake(letter.facts) if kind is LetterKind.CODE else letter.facts
     facts = msgspec.json.decode(told, type=Facts)

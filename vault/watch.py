@@ -13,7 +13,7 @@ from vault import envelope, ledger, outbox, release, statements, switch, wire
 from vault.custodian import Custodian
 from vault.errors import AfterwordError, Damaged, NotFound, Untrusted
 from vault.letters import Facts, LetterKind
-from vault.service import TAKEOVER_TICKS, Moment, Service
+from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import Acknowledgement, CheckIn
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier, Letter
@@ -234,9 +234,15 @@ class Watch:
         """Advance time and move what is due, one move for each switch. Raises `Damaged` if the database is."""
         done = Ticked()
         with self._records.transaction() as now:
-            ours = now.exact
-        if not ours:
+            row = self._records.service()
+            boot = self._records.clock.boot()
+            if now.exact:
+                self._records.save_beat(boot)
+        if not now.exact:
             self._consider_take_over(now)
+            return done
+        if row is None or boot - row.grown > GAP:
+            # What ran out just before a long gap waits for its end, when late stages begin anew.
             return done
         for names in self._late(now):
             self._move(names, done)

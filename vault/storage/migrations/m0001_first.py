@@ -8,7 +8,8 @@ name = "first"
 _TABLES = """
 CREATE TABLE service (
     id INTEGER PRIMARY KEY CHECK (id = 1), life TEXT NOT NULL, boot TEXT NOT NULL, at BIGINT NOT NULL,
-    lived BIGINT NOT NULL, served BIGINT NOT NULL, probed BIGINT, grown BIGINT NOT NULL, era BIGINT NOT NULL
+    lived BIGINT NOT NULL, served BIGINT NOT NULL, probed BIGINT, grown BIGINT NOT NULL, era BIGINT NOT NULL,
+    beat BIGINT
 );
 CREATE TABLE server (
     id INTEGER PRIMARY KEY CHECK (id = 1), keyring BLOB NOT NULL, card BLOB NOT NULL, key_recipient TEXT NOT NULL,

@@ -48,7 +48,7 @@ class Dossiers(Rows):
             "UPDATE dossiers SET release_share = NULL, title = x'', deal = x'', brief = NULL WHERE id = :id",
             id=dossier,
         )
-        self.db.run("UPDATE objects SET bundle = NULL, stored = 0 WHERE dossier = :id", id=dossier)
+        self.db.run("UPDATE objects SET bundle = NULL, stored = -1 WHERE dossier = :id", id=dossier)
         self.db.run("UPDATE collaborators SET share = x'', proof = NULL WHERE dossier = :id", id=dossier)
         self.db.run("DELETE FROM heads WHERE dossier = :id", id=dossier)
         self.db.run(
@@ -192,6 +192,9 @@ class Dossiers(Rows):
             )
         ]
 
+    def has_objects(self, dossier: str) -> bool:
+        return self.db.one("SELECT 1 AS yes FROM objects WHERE dossier = :d LIMIT 1", d=dossier) is not None
+
     def name_objects(self, dossier: str, names: tuple[str, ...], bundle: int) -> int:
         """How many of the names are stored here and are now committed by this bundle."""
         return sum(
@@ -205,7 +208,7 @@ class Dossiers(Rows):
         )
 
     def adrift(self, before: int, limit: int) -> list[tuple[str, str]]:
-        """Objects that no head names, stored before this `lived`."""
+        """Objects that no head names, stored before this `lived`, or -1: those of destroyed dossiers."""
         return [
             (str(row["dossier"]), str(row["name"]))
             for row in self.db.all(
@@ -265,16 +268,23 @@ class Dossiers(Rows):
     def changes_of_account(self, account: str) -> list[Change]:
         return self._all(Change, "SELECT * FROM changes WHERE account = :id ORDER BY asked, hash", id=account)
 
-    def ready_changes(self, served: int, limit: int) -> list[Change]:
-        """Cooled, and in a stage where they may take effect; rosters wait for the journalist's computer."""
-        return self._all(
-            Change,
-            "SELECT c.* FROM changes c LEFT JOIN switches s ON s.dossier = c.dossier "
-            "WHERE c.cooled <= :served AND c.kind <> 'roster' AND (s.stage IS NULL OR s.stage = 'armed' "
-            "OR (s.stage = 'paused' AND c.kind <> 'pause')) ORDER BY c.cooled LIMIT :limit",
-            served=served,
-            limit=limit,
-        )
+    def ready_changes(self, served: int, limit: int) -> list[str]:
+        """Cooled, and in a stage where they may take effect; rosters wait for the journalist's computer.
+
+        What concerns a person and not one dossier waits while any switch of theirs is late.
+        """
+        return [
+            str(row["hash"])
+            for row in self.db.all(
+                "SELECT c.hash FROM changes c LEFT JOIN switches s ON s.dossier = c.dossier "
+                "WHERE c.cooled <= :served AND c.kind <> 'roster' AND (s.stage = 'armed' "
+                "OR (s.stage = 'paused' AND c.kind <> 'pause') OR (c.dossier IS NULL AND NOT EXISTS "
+                "(SELECT 1 FROM dossiers d JOIN switches w ON w.dossier = d.id WHERE d.journalist = c.account "
+                "AND w.stage IN ('reminded', 'warned', 'grace')))) ORDER BY c.cooled, c.hash LIMIT :limit",
+                served=served,
+                limit=limit,
+            )
+        ]
 
     def drop_change(self, hash: str) -> int:
         return self.db.run("DELETE FROM changes WHERE hash = :hash", hash=hash)

@@ -68,6 +68,15 @@ class Letters(Rows):
                 lived=lived,
             )
 
+    def withdraw_letters_about(self, letter: str, kind: str, lived: int) -> None:
+        self.db.run(
+            "UPDATE outbox SET state = 'withdrawn', settled = :lived "
+            "WHERE letter = :letter AND kind = :kind AND state = 'waiting'",
+            letter=letter,
+            kind=kind,
+            lived=lived,
+        )
+
     def withdraw_letters_to(self, address: str, lived: int) -> None:
         self.db.run(
             "UPDATE outbox SET state = 'withdrawn', settled = :lived WHERE address = :address AND state = 'waiting'",

@@ -124,6 +124,14 @@ class Switches(Rows):
             **{name: getattr(service, name) for name in Service.__slots__},
         )
 
+    def save_beat(self, boot: int) -> None:
+        """The watch of the row's host ticked at this reading of its boot clock."""
+        self.db.run("UPDATE service SET beat = :boot WHERE id = 1", boot=boot)
+
+    def last_beat(self) -> int | None:
+        row = self.db.one("SELECT beat FROM service WHERE id = 1")
+        return None if row is None or row["beat"] is None else int(row["beat"])
+
     # the server itself
 
     def server(self) -> Server | None:
