@@ -242,6 +242,8 @@ def confirm_address(records: Records, custodian: Custodian, account: Account, co
         waiting = [row for row in records.addresses_of(account.id) if row.code is not None]
         for row in waiting:
             if row.code == wanted and row.tries < MOST_TRIES and (row.code_expires or 0) > now.lived:
+                if row.confirmed:
+                    return _address_state(custodian, row)
                 records.confirm_address(row.id)
                 ledger.note(records, now, account.id, "address-confirmed", address=row.id)
                 for dossier in records.dossiers_shared_with(account.id):

@@ -140,9 +140,7 @@ def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.C
 
 def _is_calm(records: Records, change: Change) -> bool:
     if change.dossier is None:
-        return all(
-            records.switch(dossier.id).switch.stage in CALM for dossier in _armed(records, change.account)
-        )
+        return not records.is_late(change.account)
     stage = records.switch(change.dossier).switch.stage
     return stage in CALM and (stage, change.kind) != (Stage.PAUSED, letters.Change.PAUSE.value)
 

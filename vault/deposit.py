@@ -11,16 +11,18 @@ from vault import envelope, ledger, wire
 from vault.clock import DAY
 from vault.custodian import Custodian
 from vault.dossiers import CLOSED, own
-from vault.errors import Conflict, NoSpace, NotFound, OverQuota, Refused
+from vault.errors import AfterwordError, Conflict, NoSpace, NotFound, OverQuota, Refused
 from vault.statements import Head
 from vault.storage.objects import Objects, Partial
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier
 from vault.stream import OBJECT_SIZE
+from vault.switch import Stage
 
 ADRIFT_LIVES: Final = 30 * DAY
 SWEEP: Final = 100
 PAGE: Final = 100
+MOST_UNFINISHED: Final = 64
 
 
 def missing(records: Records, account: Account, dossier: str, names: tuple[str, ...]) -> wire.MissingNames:
@@ -58,20 +60,52 @@ def receive(
         _require_room(account)
     if objects.free() < low_water + OBJECT_SIZE:
         raise NoSpace("The server's disk is nearly full; the operator has to make room. Nothing was lost.")
-    received = objects.receive(f"{dossier}/{name}", offset, body, OBJECT_SIZE)
+    key = f"{dossier}/{name}"
+    _forget_unfinished(objects, dossier, key)
+    received = objects.receive(key, offset, body, OBJECT_SIZE)
     if isinstance(received, Partial):
         raise Refused(f"The connection ended after {received.held} bytes; they are kept.", code="partial")
+    try:
+        return _keep(records, objects, account, dossier, name)
+    except AfterwordError:
+        _drop(records, objects, [(dossier, name)])
+        raise
+
+
+def _keep(records: Records, objects: Objects, account: Account, dossier: str, name: str) -> bool:
     with records.transaction() as now:
         row = own(records, account, dossier)
         fresh = records.account(account.id)
         if fresh is None:
             raise NotFound("There is no such dossier.")
         _require_open(records, row)
-        added = records.add_object(row.id, name, now.lived)
-        if added:
-            _require_room(fresh)
-            records.use_quota(account.id, OBJECT_SIZE)
-    return bool(added)
+        if records.has_object(row.id, name):
+            return False
+        _require_room(fresh)
+        if not objects.has(f"{dossier}/{name}"):
+            # It lay here from long ago and was swept in this moment.
+            raise Conflict("This object was being tidied away; send it again.", code="busy")
+        records.add_object(row.id, name, now.lived)
+        records.use_quota(account.id, OBJECT_SIZE)
+        return True
+
+
+def _drop(records: Records, objects: Objects, gone: list[tuple[str, str]]) -> None:
+    """Delete files that no row names, while nobody can write a row that does."""
+    with records.transaction():
+        for dossier, name in gone:
+            if not records.has_object(dossier, name):
+                objects.delete(f"{dossier}/{name}")
+
+
+def _forget_unfinished(objects: Objects, dossier: str, key: str) -> None:
+    """Interrupted uploads count against no quota, so there are only so many: a convenience, not a promise."""
+    if objects.held(key):
+        return
+    unfinished = list(objects.unfinished(dossier))
+    if len(unfinished) >= MOST_UNFINISHED:
+        for name in unfinished:
+            objects.delete(f"{dossier}/{name}")
 
 
 def read(
@@ -133,18 +167,24 @@ def heads(records: Records, account: Account, dossier: str, after: int) -> wire.
 def sweep(records: Records, objects: Objects) -> int:
     """Delete what no head has named for thirty days, and what a destroyed dossier left; row first, file second."""
     with records.transaction() as now:
-        before = now.lived - ADRIFT_LIVES
+        # -1: what a destroyed dossier left does not wait.
+        before = max(now.lived - ADRIFT_LIVES, -1)
         gone = [
             (dossier, name)
-            for dossier, name in records.adrift(max(before, 0), SWEEP)
-            if records.forget_object(dossier, name, max(before, 0))
+            for dossier, name in records.adrift(before, SWEEP)
+            if records.forget_object(dossier, name, before)
         ]
         for dossier, _ in gone:
             row = records.dossier(dossier)
             if row is not None:
                 records.use_quota(row.journalist, -OBJECT_SIZE)
-    for dossier, name in gone:
-        objects.delete(f"{dossier}/{name}")
+        empty = [
+            dossier for dossier in records.switches_in(Stage.DESTROYED) if not records.has_objects(dossier)
+        ]
+    if gone:
+        _drop(records, objects, gone)
+    for dossier in empty:
+        objects.delete_dossier(dossier)
     return len(gone)
 
 

@@ -48,7 +48,10 @@ def submit(
             return stored.acknowledgement, stored.change
         ledger.check(records, custodian, now, account, given)
         change = _order(records, custodian, now, account, row, signed, given, sealed, short=short)
-        return ledger.acknowledge(records, custodian, now, account.id, signed, given, change=change), change
+        answer = ledger.acknowledge(records, custodian, now, account.id, signed, given, change=change)
+    if isinstance(given, statements.Destroy) and change is None:
+        records.db.forget()
+    return answer, change
 
 
 _ORDERS: Final[frozenset[type[Statement]]] = frozenset(
@@ -82,6 +85,7 @@ def _order(
         case statements.Leave():
             _, me = release.reader_of(records, account, row.id)
             records.set_left(row.id, me.place)
+            records.withdraw_releases_to(row.id, account.id, now.lived)
             ledger.note(records, now, row.journalist, "left", dossier=row.id, index=me.place)
         case _:
             dossiers.own(records, account, row.id)
@@ -175,6 +179,7 @@ def find(records: Records, account: Account, dossier: str) -> Dossier:
 
 def _prove(records: Records, now: Moment, account: Account, signed: bytes, given: statements.Proof) -> None:
     row, me = release.reader_of(records, account, given.dossier)
+    release.require_kept(row)
     if (given.epoch, given.roster, given.index) != (row.epoch, row.roster, me.place):
         raise Conflict("The roster was changed in between; run the command again.", code="wrong-roster")
     records.set_proof(row.id, me.place, signed, now.wall)
@@ -184,6 +189,7 @@ def _prove(records: Records, now: Moment, account: Account, signed: bytes, given
 def _brief(
     records: Records, row: Dossier, hash: str, given: statements.Brief, sealed: tuple[bytes, ...]
 ) -> None:
+    release.require_kept(row)
     if given.epoch != row.epoch:
         raise Conflict("The roster was changed in between; run the command again.", code="wrong-epoch")
     journalist = records.account(row.journalist)

@@ -106,8 +106,10 @@ def contribute(
 def collect(records: Records, now: Moment, account: Account, given: Collected) -> None:
     """A collaborator has the archive: no more release letters to them."""
     row, _ = reader_of(records, account, given.dossier)
-    if records.release(row.id) is None or given.roster != row.roster:
+    if records.release(row.id) is None:
         raise Conflict("This dossier has not been released.", code="not-released")
+    if given.roster != row.roster:
+        raise Conflict("This statement is for another roster; run the command again.", code="wrong-roster")
     records.set_collected(row.id, account.id, now.wall)
     records.withdraw_releases_to(row.id, account.id, now.lived)
 
@@ -119,6 +121,12 @@ def reader_of(records: Records, account: Account, dossier: str) -> tuple[Dossier
     if row is None or me is None:
         raise NotFound("There is no such dossier.")
     return row, me
+
+
+def require_kept(dossier: Dossier) -> None:
+    """Of a destroyed dossier nothing is left to be given or taken."""
+    if dossier.release_share is None:
+        raise Conflict("This dossier has been destroyed; nothing of it is left.", code="destroyed")
 
 
 def check_sealed(hashes: tuple[str, ...], sealed: tuple[bytes, ...]) -> None:

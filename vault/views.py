@@ -3,6 +3,7 @@
 Rule of this room: reads only; people are shown projected dates, which hold if the server keeps running.
 """
 
+import logging
 from typing import Final
 
 from vault import orders, release, switch, wire
@@ -18,18 +19,33 @@ from vault.switch import Stage
 
 PAGE: Final = 100
 
+log = logging.getLogger("afterword.views")
+
 
 def dossiers(records: Records, account: Account) -> wire.Dossiers:
     """Hers first, then those she is a collaborator of."""
     with records.reading() as now:
         rows = [*records.dossiers_of(account.id), *records.dossiers_shared_with(account.id)]
-        return wire.Dossiers(tuple(_state(records, now, account, row) for row in rows), now.wall)
+        return wire.Dossiers(_legible(records, now, account, rows), now.wall)
 
 
 def hers(records: Records, account: Account) -> tuple[wire.DossierState, ...]:
     """What a check-in answers with."""
     with records.reading() as now:
-        return tuple(_state(records, now, account, row) for row in records.dossiers_of(account.id))
+        return _legible(records, now, account, records.dossiers_of(account.id))
+
+
+def _legible(
+    records: Records, now: Moment, account: Account, rows: list[Dossier]
+) -> tuple[wire.DossierState, ...]:
+    """One that does not read must not hide the others; asked for by name it answers `damaged`."""
+    states = []
+    for row in rows:
+        try:
+            states.append(_state(records, now, account, row))
+        except Damaged:
+            log.error("dossier %s does not read", row.id)
+    return tuple(states)
 
 
 def dossier(records: Records, account: Account, dossier: str) -> wire.DossierState:
@@ -69,7 +85,7 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         head=row.head,
         pushed=row.pushed,
         last_checkin=journalist.checked_in,
-        changes=tuple(_change(now, each, seen.switch.stage) for each in changes),
+        changes=tuple(_change(records, now, each, seen.switch.stage) for each in changes),
         missing=orders.missing(records, row) if mine and seen.switch.stage is Stage.NEW else (),
         brief=row.brief is not None and records.copy(row.brief, account.card_hash) is not None,
         released=None if released is None else released.released,
@@ -87,9 +103,10 @@ def _line(each: Collaborator) -> wire.ProofState:
     )
 
 
-def _change(now: Moment, change: Change, stage: Stage) -> wire.Change:
+def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire.Change:
     cooled = change.cooled <= now.served
-    waits = change.dossier is not None and stage not in CALM
+    # What concerns her and not one dossier waits for all of them.
+    waits = records.is_late(change.account) if change.dossier is None else stage not in CALM
     return wire.Change(
         change=change.hash,
         kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only
@@ -115,12 +132,14 @@ def rosters(records: Records, custodian: Custodian, account: Account, dossier: s
 def deal(records: Records, account: Account, dossier: str) -> wire.Deal:
     with records.reading():
         row = own(records, account, dossier)
+        release.require_kept(row)
     return wire.Deal(row.epoch, wire.write_blob(row.deal), wire.write_blob(row.title))
 
 
 def share(records: Records, account: Account, dossier: str) -> wire.SealedShare:
     with records.reading():
         row, me = release.reader_of(records, account, dossier)
+        release.require_kept(row)
     return wire.SealedShare(row.epoch, row.roster, wire.write_blob(me.share))
 
 

@@ -13,7 +13,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from vault import accounts, compose, deposit, dossiers, orders, release, views, watch, wire
-from vault.errors import Malformed, NotFound
+from vault.errors import Damaged, Malformed, NotFound
 from vault.storage.records.rows import Account
 from vault.stream import OBJECT_SIZE
 from web.auth import bearer_token, vault
@@ -45,7 +45,8 @@ def acknowledged(
 ) -> Response:
     try:
         state = views.dossier(vault().records, account, dossier)
-    except NotFound:
+    except (NotFound, Damaged):
+        # What was taken is taken, whether or not its switch can be shown.
         state = None
     return answer(wire.Acknowledged(acknowledgement.decode(), state, change), status)
 
@@ -316,6 +317,7 @@ def put_object(dossier: str, name: str) -> Response:
 @bp.get("/dossiers/<dossier>/objects/<name>")
 def get_object(dossier: str, name: str) -> Response:
     v = vault()
+    who = signed_in()
     wanted = request.range
     if wanted is None:
         start, stop = 0, OBJECT_SIZE
@@ -326,7 +328,7 @@ def get_object(dossier: str, name: str) -> Response:
             response.headers["Content-Range"] = f"bytes */{OBJECT_SIZE}"
             return response
         start, stop = span
-    found = deposit.read(v.records, v.objects, signed_in(), known(dossier), _name(name), start, stop)
+    found = deposit.read(v.records, v.objects, who, known(dossier), _name(name), start, stop)
     response = Response(found, 200 if wanted is None else 206, content_type="application/octet-stream")
     response.headers["Content-Length"] = str(stop - start)
     response.headers["Accept-Ranges"] = "bytes"

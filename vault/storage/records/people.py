@@ -166,9 +166,8 @@ class People(Rows):
         self.db.run("UPDATE addresses SET tries = tries + 1 WHERE id = :id", id=address)
 
     def confirm_address(self, address: str) -> None:
-        self.db.run(
-            "UPDATE addresses SET confirmed = 1, code = NULL, code_expires = NULL WHERE id = :id", id=address
-        )
+        """Its code stays until it expires, so that whoever lost the answer may ask again."""
+        self.db.run("UPDATE addresses SET confirmed = 1 WHERE id = :id", id=address)
 
     def replace_address(self, address: str, sealed: bytes) -> None:
         self.db.run("UPDATE addresses SET sealed = :sealed WHERE id = :id", id=address, sealed=sealed)

@@ -87,6 +87,17 @@ class Switches(Rows):
             )
         ]
 
+    def is_late(self, journalist: str) -> bool:
+        """Whether any switch of hers waits for a check-in that is overdue."""
+        return (
+            self.db.one(
+                "SELECT 1 AS yes FROM switches s JOIN dossiers d ON d.id = s.dossier WHERE d.journalist = :id "
+                "AND s.stage IN ('reminded', 'warned', 'grace') LIMIT 1",
+                id=journalist,
+            )
+            is not None
+        )
+
     def switches_in(self, *stages: Stage) -> list[str]:
         return [
             str(row["dossier"])
