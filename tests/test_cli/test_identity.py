@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_words_to_be_heard_are_not_on_the_screen_before_they_are_typed(
     ran = run("card", "compare", "Bea", answers=[])
     assert ran.code == 2
     words = bea.fingerprint.words()
-    assert not any(" ".join(pair) in ran.err for pair in zip(words, words[1:], strict=False))
+    assert not any(" ".join(pair) in ran.err for pair in itertools.pairwise(words))
 
 
 def test_a_misspelled_word_may_be_asked_for_again(run: Run, bea: ContactCard) -> None:
