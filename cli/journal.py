@@ -263,9 +263,9 @@ def wipe(folder: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, timeout=30)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(path, isolation_level=None, timeout=30)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA secure_delete=ON")
@@ -273,6 +273,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         for number, migration in enumerate(MIGRATIONS[version:], version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {migration} PRAGMA user_version = {number}; COMMIT;")
     except sqlite3.DatabaseError:
+        db.close()
         raise Damaged(
             f"{path} cannot be read. It only saves sending things twice: delete {path.parent} and push again."
         ) from None

@@ -33,7 +33,7 @@ def contributed(world: World, index: int) -> Contribution:
 
 def replaced(world: World, of: int, key=None, blob: bytes | None = None, **changes) -> None:
     """Put something else in the place of a contribution, as a server or its sender could."""
-    signed, copies = world.server.contributions[of]
+    _signed, copies = world.server.contributions[of]
     if blob is not None:
         copies = dict.fromkeys(copies, blob)
         sealed = hashlib.sha256(blob).hexdigest()
@@ -141,7 +141,7 @@ def test_a_dossier_of_a_journalist_who_was_never_pinned_gets_no_share(world: Wor
 
 
 def test_a_roster_cloned_under_another_key_gets_no_share(world: World) -> None:
-    keyring, stranger = a_person("Ana")
+    keyring, _stranger = a_person("Ana")
     roster = statements.peek(world.server.rosters[0])
     world.server.rosters = [statements.write(roster, keyring.sign)]
     with pytest.raises(Untrusted) as refused:

@@ -48,7 +48,7 @@ def test_a_hostile_name_is_written_inside_the_folder_and_nowhere_else(folder: Pa
     assert (folder.joinpath(*parts)).read_bytes() == b"data"
     assert os.listdir(folder.parent) == ["to"]
     assert len(parts) == 2
-    assert all(len(part.encode()) <= 255 and part.isprintable() or "\u200d" in part for part in parts)
+    assert all((len(part.encode()) <= 255 and part.isprintable()) or "\u200d" in part for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
 
 def test_different_paths_never_share_a_place() -> None:
     paths = ["CON", "%43ON", "a\nb", "a%0Ab", "x.", "x%2E", "n" * 300 + "1", "n" * 300 + "2"]
-    assert len({places for places in lay_out([], paths, folding=False).values()}) == len(paths) + 1
+    assert len(set(lay_out([], paths, folding=False).values())) == len(paths) + 1
 
 
 def test_names_that_differ_in_case_only_are_kept_apart_where_the_disk_folds_them() -> None:
