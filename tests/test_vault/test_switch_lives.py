@@ -607,9 +607,10 @@ WATCH_MUTANTS: dict[str, Callable[[Switch, int, int], Event | None]] = {
     "one tick too early": lambda s, now, era: switches.next_event(s, now + 1, era),
 }
 
+# Ends at the first life that shows the mistake; which one that is depends on what else is imported.
 QUICK = settings(
     CAREFUL,
-    max_examples=400,
+    max_examples=5_000,
     phases=[Phase.generate],
     derandomize=True,
     report_multiple_bugs=False,
