@@ -3,8 +3,10 @@
 Everything is the real thing (SQLite on disk, real statements and seals) but time, mail and the wire.
 """
 
+import copy
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from vault.sharing import DealtShare, Share
 from vault.statements import Statement
 from vault.storage.objects import MemoryObjects
 from vault.storage.records import Records
-from vault.storage.records.rows import Account
+from vault.storage.records.rows import Account, Letter
 from vault.storage.records.switches import Server
 from vault.storage.sqlite import SqliteDatabase
 from vault.stream import SLICE_SIZE, seal_object
@@ -57,11 +59,21 @@ class Hands:
         return self.boot_name
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a server had at one moment, so that many lives can begin at the same point."""
+
+    database: bytes
+    clock: Hands
+    objects: dict[tuple[str, str], bytes]
+
+
 class World:
-    """One server. `pass_time` lives through time tick by tick, or in clamped strides when `fast`."""
+    """One server. `pass_time` lives through time in strides of two ticks, the longest that count in full."""
 
     def __init__(self, folder: Path, tick: int = TICK, short: bool = False) -> None:
         self.clock = Hands()
+        self.folder = folder
         self.tick = tick
         self.short = short
         self.database = SqliteDatabase(folder / "afterword.db")
@@ -79,6 +91,46 @@ class World:
         self.watch = watch.Watch(self.records, self.custodian)
         self.reachable = True
         self.delivering = True
+        # Called with every letter that was carried and whether it was accepted.
+        self.heard: Callable[[Letter, bool], None] = lambda letter, accepted: None
+
+    def reopen(self) -> None:
+        """The process dies and another opens the same data: whatever was only remembered is gone."""
+        self.database.close()
+        self.database = SqliteDatabase(self.folder / "afterword.db")
+        self.database.migrate()
+        self.records = Records(self.database, self.clock, self.tick)
+        self.watch = watch.Watch(self.records, self.custodian)
+
+    def reboot(self, name: str) -> None:
+        """The same after a new start of the machine: another boot id, and its clock begins anew."""
+        self.clock.wall_off += self.clock.at - 1_000
+        self.clock.at, self.clock.boot_name = 1_000, name
+        self.reopen()
+
+    def another_host(self) -> "Host":
+        return Host(self)
+
+    def snapshot(self) -> Snapshot:
+        assert self.database.forget()
+        whole = (self.folder / "afterword.db").read_bytes()
+        return Snapshot(whole, copy.copy(self.clock), dict(self.objects._stored))
+
+    def rewind(self, to: Snapshot) -> None:
+        self.database.close()
+        for left in self.folder.glob("afterword.db*"):
+            left.unlink()
+        (self.folder / "afterword.db").write_bytes(to.database)
+        self.clock = copy.copy(to.clock)
+        self.objects = MemoryObjects()
+        self.objects._stored = dict(to.objects)
+        self.courier = MemoryCourier()
+        self.reachable = self.delivering = True
+        self.heard = lambda letter, accepted: None
+        self.reopen()
+
+    def close(self) -> None:
+        self.database.close()
 
     def beat(self) -> None:
         """One tick of everything, in the order the processes might run."""
@@ -92,16 +144,21 @@ class World:
     def deliver(self) -> int:
         carried = 0
         for letter in outbox.claim(self.records, 1_000):
-            carried += outbox.deliver(
-                self.records,
-                self.custodian,
-                self.courier,
-                self.sender,
-                letter,
-                lambda now, row: watch.landed(self.records, self.custodian, now, row),
-                0.5,
-            )
+            carried += self.carry(letter)
         return carried
+
+    def carry(self, letter: Letter) -> bool:
+        accepted = outbox.deliver(
+            self.records,
+            self.custodian,
+            self.courier,
+            self.sender,
+            letter,
+            lambda now, row: watch.landed(self.records, self.custodian, now, row),
+            0.5,
+        )
+        self.heard(letter, accepted)
+        return accepted
 
     def pass_time(self, ms: int) -> None:
         """Live through `ms`, in strides of two ticks: the longest that count in full."""
@@ -136,6 +193,24 @@ class World:
 
     def journalist(self, name: str = "ana") -> "Person":
         return Person(self, name, accounts.invite_journalist(self.records, self.custodian))
+
+
+class Host:
+    """A second machine on the same database: its own clock, its own watch."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = Hands(at=77_000, boot_name="second-host")
+        self.records = Records(world.database, self.clock, world.tick)
+        self.watch = watch.Watch(self.records, world.custodian)
+
+    def beat(self, ms: int) -> None:
+        """Live through `ms` and tick once."""
+        self.clock.at += ms
+        if self.world.reachable:
+            self.records.note_probe(self.clock.boot())
+        self.watch.tick()
+        cooling.take_effect(self.records, self.world.custodian)
 
 
 @dataclass
@@ -383,14 +458,16 @@ def digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def an_armed_dossier(world: World, plan: Plan = DEFAULT_PLAN, readers: int = 3, k: int = 2) -> Dossier:
+def an_armed_dossier(
+    world: World, plan: Plan = DEFAULT_PLAN, readers: int = 3, k: int = 2, cooling: int = 168 * HOUR
+) -> Dossier:
     """A journalist with one address, colleagues with one each, a push, every share proved, armed."""
     ana = world.journalist()
     ana.confirm("ana@example.org")
     colleagues = [ana.colleague(f"colleague {number}") for number in range(1, readers + 1)]
     for number, each in enumerate(colleagues, 1):
         each.confirm(f"c{number}@example.org")
-    made = ana.create(colleagues, k, plan)
+    made = ana.create(colleagues, k, plan, cooling)
     made.push()
     made.prove()
     made.arm()
