@@ -22,7 +22,7 @@ from vault.tree import Archive, Entry, Extent, Root
 if TYPE_CHECKING:
     from cli.remote import Remote
 
-KEPT: Final = 32
+KEPT: Final = 16
 """Slices in memory, a mebibyte each."""
 AHEAD: Final = 6
 LINES: Final = 3

@@ -13,7 +13,7 @@ from cli import chain, terminal
 from cli.chain import SignedRoster
 from vault import age, envelope, identity, sharing, statements, wire
 from vault.clock import Clock, SystemClock
-from vault.errors import AfterwordError, NotEnoughShares, Refused, Untrusted
+from vault.errors import AfterwordError, Malformed, NotEnoughShares, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.sharing import DealtShare, Share
 from vault.statements import CheckIn, Contribution, Release, SealedTo
@@ -152,10 +152,15 @@ def contribute(
     return mine
 
 
-def gather(keyring: Keyring, case: Case, mine: DealtShare) -> Gathered:
+def gather(keyring: Keyring, case: Case, mine: DealtShare | BadShare) -> Gathered:
     """Which shares are here. A sender counts once, with the first good contribution."""
-    good = {mine.share.index: mine.share}
+    own = case.roster.roster.collaborators[case.place].index
+    good: dict[int, Share] = {}
     bad: dict[int, BadShare] = {}
+    if isinstance(mine, DealtShare):
+        good[own] = mine.share
+    else:
+        bad[own] = mine
     lines = {line.index: place for place, line in enumerate(case.roster.roster.collaborators)}
     for sent in case.released.contributions:
         # Only to find whose key must verify it; nothing else of it is believed yet.
@@ -167,7 +172,7 @@ def gather(keyring: Keyring, case: Case, mine: DealtShare) -> Gathered:
         if not isinstance(claimed, Contribution) or claimed.index not in lines:
             bad.setdefault(0, BadShare("somebody", "it is not from anybody on this roster"))
             continue
-        if claimed.index in good:
+        if claimed.index in good or claimed.index == own:
             continue
         sender = case.cards[lines[claimed.index]]
         try:
@@ -201,24 +206,31 @@ def combine(keyring: Keyring, case: Case, gathered: Gathered) -> age.Identity:
 
 
 def give(home: "Home", remote: "Remote", keyring: Keyring, case: Case, random: Random) -> Gathered:
-    """Contribute without downloading anything; which shares are here now."""
-    return gather(keyring, case, contribute(home, remote, keyring, case, random))
+    """Contribute, and see which shares are here. If my own is bad the others' may still be enough."""
+    try:
+        mine: DealtShare | BadShare = contribute(home, remote, keyring, case, random)
+    except (Untrusted, Malformed) as wrong:
+        mine = BadShare(case.cards[case.place].card.label, str(wrong))
+    return gather(keyring, case, mine)
 
 
 def story(case: Case) -> list[str]:
-    """What a person should know before they contribute, line by line."""
-    her = case.journalist.card.label
+    """What is certain, and what a person has to judge before a share leaves this computer, line by line."""
+    her, own = case.journalist.card.label, case.cards[case.place]
+    others = ", ".join(card.card.label for card in case.cards if card is not own) or "nobody else"
     lines = [
-        f"This server released {her}'s dossier {case.dossier[:8]} on {terminal.local(case.release.created)}."
+        f"The server you joined has signed that it released this on {terminal.local(case.release.created)}."
     ]
     if case.checkin is None:
-        lines.append(f"{her} has never signed a check-in.")
+        lines.append(f"{her} never checked in.")
     else:
-        lines.append(f"{her}'s last signed check-in is of {terminal.local(case.checkin.created)}.")
-    lines.append(
-        f"{case.roster.roster.k} of {len(case.cards)} colleagues are needed to open it. If you can still reach {her}, "
-        "do that first: what you give now cannot be taken back."
-    )
+        when = terminal.local(case.checkin.created)
+        lines.append(f"The last sign of life, signed by {her}: {when} (by the clock of their own computer).")
+    lines += [
+        f"{case.roster.roster.k} of the {len(case.cards)} colleagues are needed. Your share goes to: {others}.",
+        f"A share that was given cannot be taken back. If you can still hope to reach {her}, or the date above "
+        "surprises you, speak with the others first.",
+    ]
     return lines
 
 

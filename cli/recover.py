@@ -124,6 +124,7 @@ def recover(
 
     It can be interrupted at any moment: the same command goes on.
     """
+    from cli import shares
     from cli.session import signed_in
 
     if to is None and not listing:
@@ -131,16 +132,16 @@ def recover(
     wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, anyway)
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring
-        known = home.dossier_named(name, keyring)
-        case = combine.open_case(home, remote, known.id)
+        dossier = shares.named(session, name).state.dossier
+        case = combine.open_case(home, remote, dossier)
         for line in combine.story(case):
             terminal.say(line)
         if not yes and not terminal.confirm("Give your share to the others on the roster, and recover"):
-            raise Refused("Nothing was given and nothing was fetched.", code="not-confirmed")
+            raise Refused("You did not say yes; nothing was given and nothing was fetched.", code="declined")
         identity = unlock(home, remote, keyring, case)
         if wishes.write_identity is not None:
-            write_key(wishes.write_identity, identity, known.id)
-        done = run_recover(home, remote, keyring, known, case, identity, wishes)
+            write_key(wishes.write_identity, identity, dossier)
+        done = run_recover(home, remote, keyring, case, identity, wishes)
     if isinstance(done, Listing):
         terminal.answer(done, as_json, render_listing)
     else:
@@ -173,17 +174,18 @@ def run_recover(
     home: "Home",
     remote: "Remote",
     keyring: "Keyring",
-    known: "KnownDossier",
     case: Case,
     identity: age.Identity,
     wishes: Wishes,
 ) -> Recovered | Listing:
     """Fetch, verify, write; `collected` is posted when everything is there."""
+    dossier = case.dossier
+    known = next((each for each in home.dossiers() if each.id == dossier), None)
     heads = fetch_chain(remote, known, case, wishes.anyway)
-    if len(heads) >= known.bundles:
+    if known is None or len(heads) >= known.bundles:
         home.remember_dossier(
-            known.id,
-            known.role,
+            dossier,
+            "collaborator",
             epoch=case.roster.roster.epoch,
             roster_hash=case.roster.hash.hex(),
             head_hash=heads[-1].hash.hex() if heads else None,
@@ -195,7 +197,7 @@ def run_recover(
                 f"There is no bundle {wishes.bundle}; the newest is {len(heads)}.", code="no-such-bundle"
             )
         heads = heads[: wishes.bundle]
-    with Slices(remote, known.id, heads, identity) as slices:
+    with Slices(remote, dossier, heads, identity) as slices:
         contents = open_contents(heads, slices, identity)
         items = choose(contents, wishes.only, all_versions=wishes.all_versions)
         if wishes.only and not items:
@@ -204,18 +206,18 @@ def run_recover(
                 code="no-such-path",
             )
         if wishes.listing or wishes.to is None:
-            return _listing(known.id, contents, items)
-        with open_folder(wishes.to, home, known.id) as writer:
+            return _listing(dossier, contents, items)
+        with open_folder(wishes.to, home, dossier) as writer:
             total = sum(each.version.entry.size for each in items)
             with terminal.progress("Recovering", total) as progress:
                 written = write(items, slices, writer, progress.advance)
-    done = _report(known.id, case, contents, heads, written, wishes)
+    done = _report(dossier, case, contents, heads, written, wishes)
     if done.complete and wishes.everything:
         _post_collected(home, remote, keyring, case)
     return done
 
 
-def fetch_chain(remote: "Remote", known: "KnownDossier", case: Case, anyway: bool) -> list[SignedHead]:
+def fetch_chain(remote: "Remote", known: "KnownDossier | None", case: Case, anyway: bool) -> list[SignedHead]:
     """The verified heads up to the released one. Untrusted `head-forged`, `head-rolled-back`, `head-forked`;
     `anyway` takes the part that holds instead."""
     heads: list[SignedHead] = []
@@ -229,7 +231,7 @@ def fetch_chain(remote: "Remote", known: "KnownDossier", case: Case, anyway: boo
         )
         if covered is not None:
             chain.check_reaches(heads, None, covered, f"{case.journalist.card.label}'s last check-in names")
-        if known.head_hash is not None:
+        if known is not None and known.head_hash is not None:
             chain.check_reaches(heads, known.bundles, known.head_hash, "this computer has seen before")
         if case.release.head is not None:
             chain.check_reaches(heads, case.release.bundle, case.release.head, "the release names")

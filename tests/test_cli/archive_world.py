@@ -290,7 +290,6 @@ class World:
             who.home,
             who.remote,
             who.keyring,
-            who.known(),
             self.case(who),
             self.key,
             recover.Wishes(to, **wishes),
