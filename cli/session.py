@@ -13,9 +13,9 @@ from typing import Final
 from cli import chain, terminal
 from cli.home import Home, KnownDossier
 from cli.remote import Remote
-from vault import age, envelope, identity, sharing, statements, wire
+from vault import age, envelope, identity, statements, wire
 from vault.clock import DAY
-from vault.errors import AfterwordError, Malformed, Untrusted
+from vault.errors import AfterwordError, Malformed, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.statements import Proof
 
@@ -78,7 +78,7 @@ def learn_dossiers(session: Session, *, restoring: bool = False) -> list[Seen]:
     for state in said.dossiers:
         try:
             seen.append(learn_dossier(session, state, restoring=restoring))
-        except (Malformed, Untrusted) as wrong:
+        except (Malformed, Untrusted, Refused) as wrong:
             terminal.warn(f"Dossier {state.dossier[:8]}: {wrong}")
     return seen
 
@@ -101,7 +101,7 @@ def learn_dossier(session: Session, state: wire.DossierState, *, restoring: bool
             head, bundles = followed.hash.hex(), followed.bundle
     title = known.title_sealed if known else None
     if title is None:
-        title = _learn_title(session, state, journalist)
+        title = _learn_title(session, state)
     home.remember_dossier(
         state.dossier,
         state.role,
@@ -120,7 +120,8 @@ def journalist_of(home: Home, state: wire.DossierState) -> ContactCard:
     if state.role == "journalist":
         return home.card
     for known in home.cards():
-        if known.card.hash.hex() == state.journalist:
+        # A colleague's card came through the server; only an invite's pin makes somebody a journalist here.
+        if known.role == "journalist" and known.card.hash.hex() == state.journalist:
             return known.card
     raise Untrusted(
         "it is shown under a journalist whose invite was never used here; if you know who it is, ask them for an "
@@ -154,20 +155,19 @@ def proofs(session: Session, dossier: str) -> dict[int, int]:
     return proved
 
 
-def _learn_title(session: Session, state: wire.DossierState, journalist: ContactCard) -> bytes | None:
+def _learn_title(session: Session, state: wire.DossierState) -> bytes | None:
     """Sealed to ourselves: hers as the server keeps it, a colleague's out of their share."""
     if state.role == "journalist":
         sealed = None if state.title is None else wire.read_blob(state.title)
         if sealed is not None:
             age.open_sealed(sealed, session.keyring.seal).decode("utf-8", "strict")
         return sealed
-    try:
-        said = session.remote.call("GET", f"/dossiers/{state.dossier}/share", None, wire.SealedShare)
-        opened = age.open_sealed(wire.read_blob(said.sealed), session.keyring.seal)
-        dealt = sharing.read_share(opened)
-    except AfterwordError as wrong:
-        terminal.warn(f"Your share of dossier {state.dossier[:8]} cannot be opened: {wrong}")
+    # Only a share that holds against roster and commitment may say what a dossier is called.
+    from cli import shares
+
+    entrusted = shares.look(session, state)
+    if isinstance(entrusted, shares.Doubtful):
+        raise entrusted.wrong
+    if not isinstance(entrusted, shares.Sound):
         return None
-    if (dealt.journalist, dealt.dossier.hex()) != (journalist.verify_key.raw, state.dossier):
-        raise Untrusted("the share in it belongs to another dossier; ask the journalist to deal it again.")
-    return age.seal(dealt.title.encode(), session.keyring.seal.recipient, os.urandom)
+    return age.seal(entrusted.share.title.encode(), session.keyring.seal.recipient, os.urandom)

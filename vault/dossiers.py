@@ -37,7 +37,7 @@ def create(
         raise Refused("Only a journalist's account can do this.", code="not-a-journalist")
     signed = request.roster.encode()
     roster = ledger.read_person(signed, account, Roster)
-    cards = rosters.check_roster(roster)
+    cards = rosters.check_roster(roster, envelope.VerifyKey.read(account.verify))
     if roster.epoch != 1 or roster.prev is not None:
         raise Refused("A dossier begins with epoch 1.", code="wrong-epoch")
     if roster.cooling < SHORTEST_COOLING and not short:
@@ -102,7 +102,7 @@ def change_roster(
     """Install epoch e+1 at once while the dossier is new, else let it cool; the acknowledgement and the change."""
     signed = request.roster.encode()
     roster = ledger.read_person(signed, account, Roster)
-    cards = rosters.check_roster(roster)
+    cards = rosters.check_roster(roster, envelope.VerifyKey.read(account.verify))
     _check_custodian(custodian, roster)
     with records.transaction() as now:
         row = own(records, account, dossier)
@@ -176,7 +176,7 @@ def correct_roster(
             row,
             roster,
             signed,
-            rosters.check_roster(roster),
+            rosters.check_roster(roster, envelope.VerifyKey.read(account.verify)),
             shares,
             deal,
             corrections,
