@@ -415,7 +415,9 @@ def examine(data: Path, as_json: bool) -> None:
     """The server's part of `afterword doctor`."""
     from cli import checkup, doctor
 
-    findings = [*doctor.examine_installation(), *checkup.examine_server(read_settings(data=data))]
+    settings = read_settings(data=data)
+    _require_folder(settings)
+    findings = [*doctor.examine_installation(), *checkup.examine_server(settings)]
     terminal.answer({"findings": findings}, as_json, lambda _: doctor.render(findings))
     if any(each.level == "problem" for each in findings):
         click.get_current_context().exit(_REFUSED)
@@ -432,12 +434,17 @@ def read_size(text: str) -> int:
 def _open(settings: Settings) -> "Vault":
     from vault import compose
 
+    _require_folder(settings)
+    return compose.open_vault(settings)
+
+
+def _require_folder(settings: Settings) -> None:
+    # Opening would make an empty database where somebody only mistyped a path.
     if not settings.data.exists():
         raise Refused(
             f"There is no server in {settings.data}; run: afterword serve --data {settings.data}",
             code="no-server",
         )
-    return compose.open_vault(settings)
 
 
 def _invite(vault: "Vault", url: str) -> str:

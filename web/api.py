@@ -16,7 +16,7 @@ from vault import accounts, compose, deposit, dossiers, orders, release, views, 
 from vault.errors import Damaged, Malformed, NotFound
 from vault.storage.records.rows import Account
 from vault.stream import OBJECT_SIZE
-from web.auth import bearer_token, vault
+from web.auth import bearer_token, signed_in, vault
 
 bp = Blueprint("api", __name__)
 
@@ -24,10 +24,6 @@ BLOCK: Final = 256 * 1024
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,7})-([0-9]{1,7})/([0-9]{1,8})")
-
-
-def signed_in() -> Account:
-    return accounts.session(vault().records, bearer_token())
 
 
 def body(shape: type[wire.T]) -> wire.T:
