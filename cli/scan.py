@@ -224,7 +224,7 @@ def _check_there(at: bytes, typed: str) -> None:
         raise Refused(
             f"{typed} is a link, and links are not followed; name what it points to.", code="path-is-a-link"
         )
-    if kind not in {"file", "dir"}:
+    if kind != "file" and kind != "dir":
         raise Refused(
             f"{typed} is {WORDS[kind]}; only files and folders can be pushed.", code="path-not-a-file"
         )
