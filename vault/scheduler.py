@@ -24,6 +24,7 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 _MISSED_BEATS: Final = 3
+_REVIVALS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,18 @@ def _watch_over(scheduler: BackgroundScheduler, beats: list[_Beat], stop: thread
     """
     turn = min(beat.every for beat in beats)
     idle = dict.fromkeys((beat.name for beat in beats), 0)
+    revived = dict.fromkeys((beat.name for beat in beats), 0)
     seen = {beat.name: beat.begun for beat in beats}
     while not stop.wait(turn / 1000):
         for beat in beats:
             if beat.begun != seen[beat.name] or beat.begun != beat.ended:
-                seen[beat.name], idle[beat.name] = beat.begun, 0
+                seen[beat.name], idle[beat.name], revived[beat.name] = beat.begun, 0, 0
                 continue
             idle[beat.name] += turn
             if idle[beat.name] >= _MISSED_BEATS * beat.every:
                 idle[beat.name] = 0
+                revived[beat.name] += 1
+                if revived[beat.name] > _REVIVALS:
+                    # Not the clock, then. A new process is the better doctor.
+                    raise RuntimeError(f"The metronome does not {beat.name} any more.")
                 scheduler.reschedule_job(beat.name, trigger=beat.trigger)

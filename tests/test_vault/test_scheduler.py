@@ -162,3 +162,12 @@ def test_no_two_ticks_run_at_the_same_time() -> None:
 
     run_watch(slow, 10, lambda: True, 1_000, lambda opened: None, stop)
     assert most == 1
+
+
+def test_a_metronome_whose_own_thread_has_died_ends_its_process_instead_of_standing_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop = an_end()
+    monkeypatch.setattr(base.BaseScheduler, "_process_jobs", lambda self: 3_600)
+    with pytest.raises(RuntimeError, match="does not tick any more"):
+        run_watch(lambda: None, 20, lambda: True, 60_000, lambda opened: None, stop)
