@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -22,6 +23,8 @@ from vault import age, envelope, identity, rosters, wire
 from vault.errors import BadUsage, Conflict, NotFound, Refused, Untrusted
 from vault.identity import Keyring
 from vault.rosters import SealedDeal
+
+_ENDED: Final = frozenset({"released", "destroyed"})
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -73,15 +76,24 @@ def roster(
     with signed_in(passphrase_file) as session, session.home.lock("roster"):
         known = orders.find_own(session, title)
         before, state = _agreed(session, known)
+        cooling = next((each for each in state.changes if each.kind == "roster"), None)
         if not added and not removed and threshold is None:
-            shown = _shown(session, known, before, None, None)
+            shown = _shown(session, known, before, cooling)
         else:
+            if state.stage in _ENDED:
+                raise Refused(f"This dossier is {state.stage}; its roster changes no more.", code="released")
+            if cooling is not None:
+                raise Refused(
+                    "A change of this roster is cooling already. Wait until it is in force, or take it back first: "
+                    f"afterword cancel {known.id[:8]} {cooling.change[:16]}",
+                    code="change-pending",
+                )
             account = session.remote.call("GET", "/account", None, wire.AccountState)
             met = meet(session.home, account)
             people = _people(session, met, before, added, removed)
             k = before.roster.k if threshold is None else threshold
             dealing.check_people(people, k, session.home.card, unverified=unverified)
-            _check_changes(session, known, before, people, k)
+            _check_changes(before, people, k)
             prepared = _deal(session, known, before, people, k)
             handover.save(session, known.id, before.roster.epoch + 1, prepared)
             state = handover.catch_up(session, known, state)
@@ -91,9 +103,9 @@ def roster(
 
 def _agreed(session: Session, known: KnownDossier) -> tuple[SignedRoster, wire.DossierState]:
     """The roster in force, of which home and server say the same; what the server lacks is sent first."""
-    state = handover.catch_up(session, known, orders.state_of(session, known.id))
-    if state.stage in {"released", "destroyed"}:
-        raise Refused(f"This dossier is {state.stage}; its roster changes no more.", code="released")
+    state = orders.state_of(session, known.id)
+    if state.stage not in _ENDED:
+        state = handover.catch_up(session, known, state)
     kept = session.home.rosters(known.id)
     said = session.remote.call("GET", f"/dossiers/{known.id}/rosters", None, wire.Rosters)
     shown = [each.encode() for each in said.rosters]
@@ -103,7 +115,6 @@ def _agreed(session: Session, known: KnownDossier) -> tuple[SignedRoster, wire.D
             "again and cools there. Nothing is dealt until both agree; run `afterword checkin` as usual.",
             code="epochs-differ",
         )
-    rosters.read_chain(shown, session.home.card.verify_key, known.id)
     chain = read_rosters(shown, session.home.card.verify_key, known.id)
     with session.home.transaction():
         for each in chain:
@@ -111,12 +122,6 @@ def _agreed(session: Session, known: KnownDossier) -> tuple[SignedRoster, wire.D
     newest = chain[-1]
     if (state.epoch, state.roster) != (newest.roster.epoch, newest.hash.hex()):
         raise Conflict("The roster was changed in between; run the command again.", code="epochs-differ")
-    if said.pending is not None or any(each.kind == "roster" for each in state.changes):
-        raise Refused(
-            "A change of this roster is cooling already. Wait until it is in force, or take it back first: "
-            f"afterword cancel {known.id[:8]}",
-            code="change-pending",
-        )
     return newest, state
 
 
@@ -141,9 +146,7 @@ def _people(
     return staying + [choose(met, label) for label in added]
 
 
-def _check_changes(
-    session: Session, known: KnownDossier, before: SignedRoster, people: Sequence[Person], k: int
-) -> None:
+def _check_changes(before: SignedRoster, people: Sequence[Person], k: int) -> None:
     same = [card.hash for card in before.cards()] == [person.card.hash for person in people]
     if same and k == before.roster.k:
         raise BadUsage("That is the roster as it is; nothing was changed.", code="nothing-changed")
@@ -191,12 +194,13 @@ def _open(keyring: Keyring, sealed: bytes) -> SealedDeal:
 def _outcome(
     session: Session, known: KnownDossier, before: SignedRoster, prepared: Prepared, state: wire.DossierState
 ) -> Shown:
+    """The new roster when it is in force, else the old one with the change that cools."""
     change = next((each for each in state.changes if each.change == prepared.hash), None)
     if change is not None:
-        return _shown(session, known, before, change.change, change.effective)
+        return _shown(session, known, before, change)
     signed = prepared.roster.encode()
     dealt = rosters.read_roster(signed, session.keyring.sign.verify_key)
-    return _shown(session, known, SignedRoster(dealt, envelope.statement_hash(signed), signed), None, None)
+    return _shown(session, known, SignedRoster(dealt, envelope.statement_hash(signed), signed), None)
 
 
 def _label(session: Session, card: identity.ContactCard) -> str:
@@ -206,9 +210,7 @@ def _label(session: Session, card: identity.ContactCard) -> str:
     return card.card.label
 
 
-def _shown(
-    session: Session, known: KnownDossier, signed: SignedRoster, change: str | None, effective: int | None
-) -> Shown:
+def _shown(session: Session, known: KnownDossier, signed: SignedRoster, change: wire.Change | None) -> Shown:
     return Shown(
         dossier=known.id,
         title=orders.title_of(session, known),
@@ -218,8 +220,8 @@ def _shown(
             Line(line.index, _label(session, card), line.verified)
             for line, card in zip(signed.roster.collaborators, signed.cards(), strict=True)
         ),
-        change=change,
-        effective=effective,
+        change=None if change is None else change.change,
+        effective=None if change is None or change.cooled else change.effective,
     )
 
 

@@ -15,6 +15,7 @@ from test_cli.loopback import Loopback
 from vault import identity
 
 if TYPE_CHECKING:
+    from test_cli.bureau import Bureau
     from test_cli.newsroom import Newsroom
 
 PASSPHRASE = "five random words here"
@@ -110,3 +111,10 @@ def newsroom(
     room = Newsroom(tmp_path / "newsroom", run, monkeypatch)
     yield room
     room.close()
+
+
+@pytest.fixture
+def bureau(tmp_path: Path, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> "Bureau":
+    from test_cli.bureau import Bureau
+
+    return Bureau(tmp_path / "bureau", run, monkeypatch)

@@ -1,0 +1,157 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_cli.bureau import Bureau
+from vault import statements, wire
+from vault.clock import HOUR
+from vault.statements import CheckIn
+from vault.switch import Stage
+
+
+def last_check_in(bureau: Bureau) -> tuple[wire.CheckInRequest, CheckIn]:
+    body = next(body for asked, body in reversed(bureau.asked) if asked == "POST /check-ins")
+    request = wire.read(body, wire.CheckInRequest)
+    key = bureau.ana.keyring.checkin.verify_key
+    return request, statements.read(request.statement.encode(), key, CheckIn)
+
+
+def test_a_check_in_begins_the_time_anew_and_prints_every_date_to_come(bureau: Bureau) -> None:
+    id = bureau.armed()
+    bureau.world.skip(HOUR)
+    assert bureau.world.stage(id) is Stage.REMINDED
+    said = bureau.does("checkin")
+    assert bureau.world.stage(id) is Stage.ARMED
+    dates = [line for line in said.splitlines() if line.startswith("    2")]
+    assert [line.partition(": ")[2].split(";")[0] for line in dates] == [
+        "a letter asks you to check in",
+        "a last warning to you",
+        "a last call to you",
+        "RELEASE: your colleagues can open it",
+    ]
+    assert all("UTC" in line for line in dates)
+    assert "in 1h" in dates[0]
+
+
+def test_it_needs_no_session_and_two_requests(bureau: Bureau) -> None:
+    bureau.armed()
+    bureau.asked.clear()
+    bureau.does("checkin")
+    assert [asked for asked, _ in bureau.asked] == ["POST /nonces", "POST /check-ins"]
+
+
+def test_it_says_what_she_knew_of_each_dossier_and_sends_the_last_acknowledgement(bureau: Bureau) -> None:
+    id = bureau.armed()
+    with bureau.home() as home:
+        home.remember_dossier(id, "journalist", epoch=1, roster_hash="0" * 64, head_hash="ab" * 32, bundles=1)
+        kept = home.last_acknowledgement()
+    bureau.does("checkin")
+    request, signed = last_check_in(bureau)
+    assert [(each.dossier, each.epoch, each.head) for each in signed.dossiers] == [(id, 1, "ab" * 32)]
+    assert kept is not None
+    assert request.last == kept.decode()
+    with bureau.home() as home:
+        assert home.last_acknowledgement() != kept
+
+
+def test_a_number_the_server_knows_already_is_signed_anew_once(bureau: Bureau) -> None:
+    id = bureau.armed()
+    with bureau.home() as home:
+        home.remember("seq", b"0")
+        home.db.execute("DELETE FROM facts WHERE name = 'acknowledgement'")
+    bureau.does("checkin")
+    assert bureau.world.stage(id) is Stage.ARMED
+    assert len([asked for asked, _ in bureau.asked if asked == "POST /check-ins"]) == 2
+
+
+def test_a_check_in_whose_answer_was_lost_counts_once_and_is_answered(bureau: Bureau) -> None:
+    bureau.armed()
+    bureau.lost.append("/check-ins")
+    assert "Checked in" in bureau.does("checkin")
+
+
+def test_without_the_network_nothing_is_claimed(bureau: Bureau) -> None:
+    bureau.armed()
+    bureau.unsent.extend(["/check-ins"] * 5)
+    assert bureau.refused("checkin") == "unreachable"
+
+
+def test_an_acknowledgement_that_another_server_signed_is_no_check_in(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cli.home import Home
+    from test_cli.loopback import a_person
+
+    bureau.armed()
+    with Home.open(bureau.folder / "Ana") as home:
+        home.remember("server", a_person("server", "server")[1].envelope)
+    assert bureau.refused("checkin") in {"untrusted", "wrong-server"}
+
+
+def test_the_wrong_passphrase_checks_nobody_in(bureau: Bureau) -> None:
+    bureau.armed()
+    done = bureau.types("Ana", "checkin", answers=("something else",))
+    assert (done.code, done.out) == (6, "")
+    assert not [asked for asked, _ in bureau.asked if asked == "POST /check-ins"]
+
+
+def test_from_a_file_it_says_that_only_the_computer_was_proved_alive(bureau: Bureau, tmp_path: Path) -> None:
+    bureau.armed()
+    file = tmp_path / "passphrase"
+    file.write_text("five random words here\n")
+    file.chmod(0o600)
+    done = bureau.types("Ana", "checkin", "--passphrase-file", str(file), answers=())
+    assert "proves that the computer lives, not the person" in done.err
+    assert "proves that" not in bureau.does("checkin")
+
+
+def test_what_could_not_be_moved_is_named_with_the_reason(bureau: Bureau) -> None:
+    bureau.create()
+    answered = bureau.json("checkin")
+    dossiers = answered["dossiers"]
+    assert isinstance(dossiers, list)
+    assert dossiers[0]["title"] == "Harbour"
+    assert "not armed yet" in dossiers[0]["refused"]
+    assert "nothing happens if you fall silent" in bureau.does("checkin")
+
+
+def test_after_a_release_it_says_so_and_claims_nothing_else(bureau: Bureau) -> None:
+    bureau.armed()
+    for _ in range(4):
+        bureau.world.skip(HOUR)
+    for _ in range(8):
+        bureau.world.skip(HOUR)
+    assert "Harbour: RELEASED" in bureau.does("checkin")
+
+
+def test_a_paused_dossier_stays_paused(bureau: Bureau) -> None:
+    id = bureau.armed()
+    bureau.does("pause", "Harbour", "--until", "10h")
+    bureau.does("checkin")
+    assert bureau.world.stage(id) is Stage.PAUSED
+
+
+def test_a_roster_change_that_cannot_be_handed_over_does_not_cost_the_check_in(bureau: Bureau) -> None:
+    id = bureau.armed()
+    with bureau.home() as home:
+        home.save_pending(id, "roster-2", b"{")
+    said = bureau.does("checkin")
+    assert "Checked in" in said
+    assert "could not be handed over" in said
+
+
+def test_it_loads_nothing_that_only_others_need() -> None:
+    script = "import cli.checkin, sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = set(loaded.stdout.split())
+    assert not modules & {
+        "flask",
+        "sqlite_utils",
+        "rich",
+        "mnemonic",
+        "vault.switch",
+        "vault.letters",
+        "zstandard",
+    }
