@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cli.chain import SignedHead
 from vault import age, stream, tree, wire
-from vault.errors import Damaged, Malformed, NotFound, Refused, Unauthenticated, Unreachable, Untrusted
+from vault.errors import Damaged, Malformed, NotFound, Refused, Unreachable, Untrusted
 from vault.tree import Archive, Entry, Extent, Root
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ KEPT: Final = 16
 """Slices in memory, a mebibyte each."""
 AHEAD: Final = 6
 LINES: Final = 3
-_TRIES: Final = 3
 _LONGEST_TREE: Final = tree.TREE_LIMIT + 1_048_576
 
 Key = tuple[int, int]
@@ -140,7 +139,7 @@ class Slices:
         name = objects[number]
         called = f"object {number + 1} of bundle {bundle} ({name[:12]}…)"
         try:
-            data = self._get(name)
+            data = self._remote.get_object(self._dossier, name)
         except NotFound:
             raise BadObject(f"{called} is missing on the server") from None
         except Unreachable:
@@ -153,16 +152,6 @@ class Slices:
             return stream.open_object(data, name, self._identity)
         except (Untrusted, Malformed):
             raise BadObject(f"{called} is not what its name says, or does not open") from None
-
-    def _get(self, name: str) -> bytes:
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                return self._remote.get_object(self._dossier, name)
-            except Unauthenticated:
-                # The session ended while several lines were busy; another one may just have renewed it.
-                if not left:
-                    raise
-        raise AssertionError("unreachable")
 
 
 def open_contents(heads: Sequence[SignedHead], slices: Slices, identity: age.Identity) -> Contents:

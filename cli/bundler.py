@@ -21,7 +21,7 @@ from vault import age, envelope, statements, stream, tree
 from vault.age import Random, Recipient
 from vault.clock import MINUTE, Clock
 from vault.envelope import SigningKey
-from vault.errors import Conflict
+from vault.errors import Conflict, Malformed, Refused
 from vault.identity import DedupKey
 from vault.statements import Head
 from vault.stream import SLICE_SIZE, Frame, SealedObject, StreamWriter
@@ -129,6 +129,8 @@ class Bundler:
         self._tree_size = 0
         self._since = clock.wall()
         self.sums = Sums()
+        self.refused: dict[str, str] = {}
+        """Files that no tree can hold, and why."""
 
     def begin(self, found: Found) -> OnItsWay:
         if self._tree_size > _TREE_ROOM:
@@ -172,9 +174,9 @@ class Bundler:
         if self._entries or even_empty:
             self._commit(fresh)
 
-    @property
-    def next_bundle(self) -> int:
-        return self._commits.newest()[0] + 1
+    def abandon(self) -> None:
+        """Something went wrong: start nothing more."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _place_next(self) -> None:
         waiting = self._frames.popleft()
@@ -207,10 +209,14 @@ class Bundler:
 
     def _complete(self, file: OnItsWay) -> None:
         entry, arriving = self._ends.pop(file)
-        del self._reading[file]
+        self.drop(file)
         whole = tuple(each for each in file.extents if each is not None)
         entry = dataclasses.replace(entry, extents=whole)
-        self._tree_size += len(tree.write_line(entry))
+        try:
+            self._tree_size += len(tree.write_line(entry))
+        except (Malformed, Refused) as wrong:
+            self.refused[entry.path] = str(wrong)
+            return
         self._entries[entry.path] = entry
         self._arriving[entry.path] = arriving
 

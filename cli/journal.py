@@ -6,7 +6,6 @@ Whatever is lost here costs sending something twice, and nothing else.
 
 import hashlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -255,11 +254,6 @@ class Journal:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-
-
-def wipe(folder: Path) -> None:
-    """Forget everything about pushes into this dossier; the next one sends all of it again."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

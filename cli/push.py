@@ -16,13 +16,14 @@ import msgspec
 
 from cli import chain, terminal
 from cli.bundler import Bundler, OnItsWay, Sums
+from cli.chain import SignedRoster
 from cli.committing import Committing, Reconciled
 from cli.journal import Arriving, Journal
 from cli.reading import AGAIN_BELOW, Vanished, Whole, read_file
-from cli.scan import Found, Skipped, choose_sources
+from cli.scan import Found, Skipped, Source, choose_sources
 from cli.sender import Sender
 from cli.survey import Names, Survey, at_most, check_room, measure, shrunk, survey
-from vault import age, wire
+from vault import age, tree, wire
 from vault.clock import Clock, SystemClock
 from vault.errors import BadUsage, OverQuota, Refused
 from vault.stream import OBJECT_SIZE
@@ -101,9 +102,12 @@ def push(
 
     Only what is new is sent. It can be interrupted at any moment: the same command goes on. A push adds; nothing
     that you deposited before disappears from what your colleagues receive. A push is not a check-in.
+    With - for NAME you are asked, and the shell's history does not learn it.
     """
     from cli.session import signed_in
 
+    if name == "-":
+        name = terminal.ask("Dossier")
     wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
     choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
     with signed_in(passphrase_file) as session:
@@ -126,38 +130,38 @@ def run_push(
     wishes: Wishes,
     *,
     random: age.Random = os.urandom,
-    clock: Clock | None = None,
+    clock: Clock = SystemClock(),  # noqa: B008  # it has no state
 ) -> Pushed:
     """The whole push, without the conversation before and after it."""
     if known.role != "journalist":
         raise Refused("This dossier is not yours; only its journalist can push to it.", code="not-yours")
+    tree.write_root(
+        tree.Root(0, 1, 0, 0, 0, 0, wishes.note)
+    )  # a note that is too long is refused now, not at the end
     sources = choose_sources(wishes.paths, wishes.renames)
-    clock = clock or SystemClock()
     rosters = chain.fetch_rosters(remote, known.id, home.card, home.rosters(known.id))
     for each in rosters:
         home.remember_roster(known.id, each.roster.epoch, each.envelope)
-    newest = rosters[-1].roster
-    recipient = age.Recipient.read(newest.recipient)
+    roster = rosters[-1]
     names = Names(keyring.dedup_key(bytes.fromhex(known.id)))
-    folder = home.path / "push" / known.id
-    with home.lock("push"), Journal(folder) as journal:
-        sent: list[int] = []
-        with Sender(remote, known.id, sent.append) as sender:
-            commits = Committing(home, remote, known.id, keyring.sign.verify_key, journal)
+    sent: list[int] = []
+    with (
+        home.lock("push"),
+        Journal(home.path / "push" / known.id) as journal,
+        Sender(remote, known.id, sent.append) as sender,
+    ):
+        commits = Committing(home, remote, known.id, keyring.sign.verify_key, journal)
+        try:
             found = commits.reconcile(None if wishes.dry_run else sender)
             _tell(found)
-            last, head = commits.newest()
-            fresh = _fresh_start(journal, names, [each.name for each in sources], last, wishes)
+            fresh = _fresh_start(journal, names, sources, commits.newest()[0], wishes)
             seen = survey(sources, journal, names, home.path, fresh)
             for sentence in shrunk(journal, names, seen):
                 terminal.warn(sentence)
             if wishes.dry_run:
-                return _rehearse(known.id, seen, journal, names, newest.minimum)
-            _check_room(remote, seen, journal, names, newest.minimum)
-            if fresh is None:
-                journal.end_fresh_start()
-            else:
-                journal.note_fresh_start(fresh, names.sources([each.name for each in sources]))
+                return _rehearse(known.id, seen, journal, names, roster.roster.minimum)
+            _check_room(remote, seen, journal, names, roster.roster.minimum)
+            _note_fresh_start(journal, names, sources, fresh)
             with ThreadPoolExecutor(THREADS, "seal") as threads:
                 bundler = Bundler(
                     known.id,
@@ -165,8 +169,8 @@ def run_push(
                     commits,
                     naming=names.key,
                     signing=keyring.sign,
-                    recipient=recipient,
-                    minimum=newest.minimum,
+                    recipient=age.Recipient.read(roster.roster.recipient),
+                    minimum=roster.roster.minimum,
                     random=random,
                     clock=clock,
                     threads=threads,
@@ -174,44 +178,19 @@ def run_push(
                     await_objects=lambda: journal.arrived(sender.finish()),
                     note=wishes.note,
                 )
-                try:
-                    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
-                    more, same = _deposit(seen, bundler, journal, names, clock, listing=fresh is not None)
-                    problems += more
-                    # A file that could not be read must not be set aside by its own absence.
-                    start = fresh if not problems else None
-                    bundler.finish(fresh=lambda: start, even_empty=start is not None)
-                except BaseException:
-                    threads.shutdown(wait=True, cancel_futures=True)
-                    raise
-        last, head = commits.newest()
-        home.remember_dossier(
-            known.id,
-            "journalist",
-            epoch=newest.epoch,
-            roster_hash=rosters[-1].hash.hex(),
-            head_hash=head,
-            bundles=last,
-        )
-        if start is not None:
+                done = _deposit_all(seen, bundler, journal, names, clock, fresh)
+        finally:
+            _remember(home, known.id, roster, commits)
+        if not done.problems:
             journal.end_fresh_start()
-        if not problems:
             for name, files, total in seen.extents:
                 journal.note_extent(names.source(name), files, total)
     if commits.replaced:
         terminal.warn(
             "another computer of yours started this dossier afresh; push again, so that everything here lies on top."
         )
-    return _report(
-        known.id,
-        seen,
-        bundler.sums,
-        problems,
-        sum(sent),
-        start is not None,
-        finished=found.finished,
-        same=same,
-    )
+    replaced = fresh is not None and not done.problems
+    return _report(known.id, seen, bundler.sums, done, sum(sent), replaced, finished=found.finished)
 
 
 def read_renames(renames: Sequence[str]) -> dict[str, str]:
@@ -250,14 +229,36 @@ def render(done: Pushed) -> str:
     return "\n".join(lines)
 
 
-def _fresh_start(journal: Journal, names: Names, sources: list[str], last: int, wishes: Wishes) -> int | None:
+def _fresh_start(
+    journal: Journal, names: Names, sources: Sequence[Source], last: int, wishes: Wishes
+) -> int | None:
     """The first bundle of a push that starts afresh: a new one, or that of one that was interrupted."""
     if not wishes.replace:
         return None
     begun = journal.fresh_start()
-    if begun is not None and begun[0] <= last + 1 and begun[1] == names.sources(sources):
-        return begun[0]
-    return last + 1
+    same = begun is not None and begun[1] == names.sources([each.name for each in sources])
+    return begun[0] if begun is not None and same and begun[0] <= last + 1 else last + 1
+
+
+def _note_fresh_start(journal: Journal, names: Names, sources: Sequence[Source], fresh: int | None) -> None:
+    if fresh is None:
+        journal.end_fresh_start()
+    else:
+        journal.note_fresh_start(fresh, names.sources([each.name for each in sources]))
+
+
+def _remember(home: "Home", dossier: str, roster: SignedRoster, commits: Committing) -> None:
+    """The newest head, so that the next check-in covers it, however this push ended."""
+    last, head = commits.newest()
+    if head is not None:
+        home.remember_dossier(
+            dossier,
+            "journalist",
+            epoch=roster.roster.epoch,
+            roster_hash=roster.hash.hex(),
+            head_hash=head,
+            bundles=last,
+        )
 
 
 def _check_room(remote: "Remote", seen: Survey, journal: Journal, names: Names, minimum: int) -> None:
@@ -279,11 +280,38 @@ def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:
         return measure(seen, journal, names.key, minimum, progress)
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What could not be deposited as it is, and how many files turned out to be as they were."""
+
+    problems: tuple[Left, ...]
+    same: int
+
+
+def _deposit_all(
+    seen: Survey, bundler: Bundler, journal: Journal, names: Names, clock: Clock, fresh: int | None
+) -> _Done:
+    """Everything that changed, in order, and the last head. `fresh`: the first bundle of a fresh start."""
+    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
+    try:
+        more, same = _deposit(seen, bundler, journal, names, clock, listing=fresh is not None)
+        problems += more
+        # A file that could not be read must not be set aside by its own absence.
+        bundler.finish(
+            fresh=lambda: None if problems or bundler.refused else fresh,
+            even_empty=fresh is not None and not problems,
+        )
+    except BaseException:
+        bundler.abandon()
+        raise
+    problems += [Left(path, why) for path, why in bundler.refused.items()]
+    return _Done(tuple(problems), same)
+
+
 def _deposit(
     seen: Survey, bundler: Bundler, journal: Journal, names: Names, clock: Clock, *, listing: bool
 ) -> tuple[list[Left], int]:
-    """Read what changed, in order; `listing`: every path is to stand in a tree. What could not be deposited as it
-    is, and how many files turned out to be as they were."""
+    """Read what changed; `listing`: every path is to stand in a tree. The problems, and how many were as before."""
     problems: list[Left] = []
     same = 0
     with terminal.progress("Pushing", seen.size) as progress:
@@ -347,14 +375,14 @@ def _stamp(whole: Whole, names: Names, clock: Clock) -> bytes:
 
 def _rehearse(dossier: str, seen: Survey, journal: Journal, names: Names, minimum: int) -> Pushed:
     needed = _measure(seen, journal, names, minimum) if seen.changed else 0
-    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
+    problems = tuple(Left(each.p, each.words) for each in seen.skipped if not each.harmless)
     sums = Sums(
         files=sum(found.kind == "file" for found in seen.changed),
         folders=sum(found.kind == "dir" for found in seen.changed),
         size=seen.size,
         objects=needed // OBJECT_SIZE,
     )
-    return _report(dossier, seen, sums, problems, needed, False, dry_run=True)
+    return _report(dossier, seen, sums, _Done(problems, 0), needed, False, dry_run=True)
 
 
 def _tell(found: Reconciled) -> None:
@@ -382,12 +410,11 @@ def _report(
     dossier: str,
     seen: Survey,
     sums: Sums,
-    problems: list[Left],
+    done: _Done,
     sent: int,
     replace: bool,
     *,
     finished: tuple[int, ...] = (),
-    same: int = 0,
     dry_run: bool = False,
 ) -> Pushed:
     return Pushed(
@@ -398,12 +425,12 @@ def _report(
         sums.files,
         sums.folders,
         sums.size,
-        seen.unchanged + same,
+        seen.unchanged + done.same,
         sums.new,
         tuple(Left(each.p, each.words) for each in seen.skipped if each.harmless),
-        tuple(problems),
+        done.problems,
         tuple(each.p for each in seen.renamed),
         replace,
-        not problems,
+        not done.problems,
         dry_run,
     )

@@ -90,7 +90,7 @@ class Wishes:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--to", type=click.Path(path_type=Path), help="A new or empty folder to write to.")
 @click.option("--list", "listing", is_flag=True, help="Show what there is and write nothing.")
 @click.option(
@@ -108,7 +108,7 @@ class Wishes:
 @terminal.passphrase_option
 @terminal.json_option
 def recover(
-    name: str,
+    name: str | None,
     to: Path | None,
     listing: bool,
     only: tuple[str, ...],
@@ -129,6 +129,7 @@ def recover(
 
     if to is None and not listing:
         raise BadUsage("Name a new or empty folder: --to FOLDER (or --list to see what there is).")
+    name = name or terminal.ask("Dossier")
     wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, anyway)
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring

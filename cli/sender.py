@@ -10,15 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from vault.errors import Unauthenticated
-
 if TYPE_CHECKING:
     from cli.remote import Remote
 
 LINES: Final = 2
 """Connections at once: one sends while the other waits for its answer."""
 UNDER_WAY: Final = 6
-_TRIES: Final = 3
 
 
 class Sender:
@@ -59,12 +56,5 @@ class Sender:
 
     def _put(self, name: str, path: Path, resuming: bool) -> None:
         data = path.read_bytes()
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                self._remote.put_object(self._dossier, name, data, resuming=resuming)
-                break
-            except Unauthenticated:
-                # The session ended while both lines were busy; the other one may just have renewed it.
-                if not left:
-                    raise
+        self._remote.put_object(self._dossier, name, data, resuming=resuming)
         self._told(len(data))

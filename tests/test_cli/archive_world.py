@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from cli import combine, push, recover
 from cli.home import Home, KnownDossier
 from cli.remote import Remote
@@ -367,7 +365,3 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         if not files and not folders and at != os.fsencode(folder):
             found[os.fsdecode(os.path.relpath(at, os.fsencode(folder)))] = None
     return found
-
-
-def forget(struct: msgspec.Struct, **changes) -> msgspec.Struct:
-    return msgspec.structs.replace(struct, **changes)

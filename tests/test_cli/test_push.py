@@ -256,6 +256,70 @@ def test_replace_is_not_declared_when_a_file_could_not_be_read(
     same(world, case, tmp_path)
 
 
+def test_a_replace_that_could_not_read_a_file_goes_on_when_it_can(
+    world: World, case: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (case / "gone.txt").write_text("set aside later")
+    world.push(case)
+    (case / "gone.txt").unlink()
+    with monkeypatch.context() as patched:
+        refuse(patched, case / "film.bin", PermissionError(13, "Permission denied"))
+        world.push(case, replace=True)
+    done = world.push(case, replace=True)
+    assert (done.replace, done.files) == (True, 1)
+    report = world.recover(tmp_path / "to")
+    assert report.fresh_starts == (2,)
+    assert contents(tmp_path / "to" / "case") == contents(case)
+
+
+def test_a_note_that_is_too_long_is_refused_before_the_first_byte(world: World, case: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        world.push(case, note="x" * 3_000)
+    assert refused.value.code == "note-too-long"
+    assert not world.server.put
+
+
+def test_a_file_that_no_tree_can_hold_is_named_and_the_rest_goes_on(
+    world: World, case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vault.tree.LINE_LIMIT", 400)
+    done = world.push(case)
+    assert [left.path for left in done.problems] == ["case/film.bin"]
+    assert done.files == 2
+
+
+def test_the_last_part_of_the_quota_is_kept_for_small_pushes(
+    world: World, case: Path, tmp_path: Path
+) -> None:
+    world.push(case)
+    used = len(world.server.objects) * 1_048_576
+    world.server.quota = (
+        used + 10 * 1_048_576
+    )  # a twentieth of it is the reserve: less than the smallest push
+    (tmp_path / "big").write_bytes(random.Random(5).randbytes(9_600_000))
+    with pytest.raises(OverQuota):
+        world.push(tmp_path / "big")
+    (case / "late.txt").write_text("small")
+    assert world.push(case).complete
+
+
+def test_even_a_push_that_breaks_leaves_the_newest_head_for_the_next_check_in(
+    world: World, case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.bundler.BUNDLE_OBJECTS", 3)
+    (case / "long.bin").write_bytes(random.Random(2).randbytes(5_000_000))
+    commits = iter([False, True])
+
+    def cut(what: str) -> None:
+        if what.startswith("POST") and what.endswith("/heads") and next(commits, False):
+            raise Unreachable("cut")
+
+    world.server.before = cut
+    with pytest.raises(Unreachable):
+        world.push(case)
+    assert (world.ana.known().bundles, world.ana.known().head_hash) == world.server.newest()
+
+
 def test_many_bundles_are_committed_as_it_goes(
     world: World, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
