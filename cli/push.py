@@ -5,7 +5,7 @@ stopping anywhere.  A push is not a check-in.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ import click
 import msgspec
 
 from cli import chain, terminal
-from cli.bundler import Bundler, OnItsWay, Sums
+from cli.bundler import Bundler, Sums
 from cli.chain import SignedRoster
 from cli.committing import Committing, Reconciled
-from cli.journal import Arriving, Journal
-from cli.reading import AGAIN_BELOW, Vanished, Whole, read_file
-from cli.scan import Found, Skipped, Source, choose_sources
+from cli.depositing import Done, Left, deposit
+from cli.journal import Journal
+from cli.scan import Source, choose_sources
 from cli.sender import Sender
 from cli.survey import Names, Survey, at_most, check_room, measure, shrunk, survey
 from vault import age, tree, wire
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
     from vault.identity import Keyring
 
 THREADS: Final = 2
-_TRIES: Final = 3
-_TICK: Final = 50_000_000
-"""Nanoseconds."""
-
-
-class Left(msgspec.Struct, frozen=True):
-    """Something that is not in the archive as it is on the disk."""
-
-    path: str
-    why: str
 
 
 class Pushed(msgspec.Struct, frozen=True):
@@ -178,7 +168,7 @@ def run_push(
                     await_objects=lambda: journal.arrived(sender.finish()),
                     note=wishes.note,
                 )
-                done = _deposit_all(seen, bundler, journal, names, clock, fresh)
+                done = deposit(seen, bundler, journal, names, clock, fresh)
         finally:
             _remember(home, known.id, roster, commits)
         if not done.problems:
@@ -280,99 +270,6 @@ def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:
         return measure(seen, journal, names.key, minimum, progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What could not be deposited as it is, and how many files turned out to be as they were."""
-
-    problems: tuple[Left, ...]
-    same: int
-
-
-def _deposit_all(
-    seen: Survey, bundler: Bundler, journal: Journal, names: Names, clock: Clock, fresh: int | None
-) -> _Done:
-    """Everything that changed, in order, and the last head. `fresh`: the first bundle of a fresh start."""
-    problems = [Left(each.p, each.words) for each in seen.skipped if not each.harmless]
-    try:
-        more, same = _deposit(seen, bundler, journal, names, clock, listing=fresh is not None)
-        problems += more
-        # A file that could not be read must not be set aside by its own absence.
-        bundler.finish(
-            fresh=lambda: None if problems or bundler.refused else fresh,
-            even_empty=fresh is not None and not problems,
-        )
-    except BaseException:
-        bundler.abandon()
-        raise
-    problems += [Left(path, why) for path, why in bundler.refused.items()]
-    return _Done(tuple(problems), same)
-
-
-def _deposit(
-    seen: Survey, bundler: Bundler, journal: Journal, names: Names, clock: Clock, *, listing: bool
-) -> tuple[list[Left], int]:
-    """Read what changed; `listing`: every path is to stand in a tree. The problems, and how many were as before."""
-    problems: list[Left] = []
-    same = 0
-    with terminal.progress("Pushing", seen.size) as progress:
-        for found in seen.changed:
-            if found.kind == "dir":
-                arriving = Arriving(names.path(found.p), names.stamp(found), names.content(found, None))
-                bundler.end(bundler.begin(found), found, 0, None, arriving)
-                continue
-            try:
-                file, whole = _read(found, bundler, progress.advance)
-            except OSError as wrong:
-                gone = isinstance(wrong, FileNotFoundError | Vanished)
-                problems.append(Left(found.p, Skipped(found.p, "vanished" if gone else "unreadable").words))
-                continue
-            if not whole.steady:
-                why = "it was written to while it was read; what was read is deposited"
-                problems.append(Left(found.p, why))
-            arriving = Arriving(
-                names.path(found.p), _stamp(whole, names, clock), names.content(whole.found, whole.digest)
-            )
-            known = journal.known(arriving.name)
-            if known is not None and known.content == arriving.content and not listing:
-                bundler.drop(file)
-                journal.touch(arriving.name, arriving.stamp)
-                same += 1
-            else:
-                bundler.end(file, whole.found, whole.size, whole.digest, arriving)
-    return problems, same
-
-
-def _read(found: Found, bundler: Bundler, advance: Callable[[int], None]) -> tuple[OnItsWay, Whole]:
-    """One file, again if somebody wrote to it meanwhile. OSError leaves nothing of it in the tree."""
-    for left in range(_TRIES - 1, -1, -1):
-        file = bundler.begin(found)
-        advanced = 0
-
-        def take(chunk: bytes, file: OnItsWay = file) -> None:
-            nonlocal advanced
-            bundler.add(file, chunk)
-            advanced += len(chunk)
-            advance(len(chunk))
-
-        try:
-            whole = read_file(found, take)
-        except BaseException:
-            bundler.drop(file)
-            raise
-        if whole.steady or not left or whole.size > AGAIN_BELOW:
-            break
-        bundler.drop(file)
-        advance(-advanced)
-    return file, whole
-
-
-def _stamp(whole: Whole, names: Names, clock: Clock) -> bytes:
-    """By which the file is known as unchanged next time; one that fits nothing if it may be changing right now."""
-    # Time stamps are only as fine as the kernel's tick: a change right after this read might not show in them.
-    settled = whole.steady and abs(clock.wall() * 1_000_000 - whole.found.ctime_ns) > _TICK
-    return names.stamp(whole.found) if settled else b""
-
-
 def _rehearse(dossier: str, seen: Survey, journal: Journal, names: Names, minimum: int) -> Pushed:
     needed = _measure(seen, journal, names, minimum) if seen.changed else 0
     problems = tuple(Left(each.p, each.words) for each in seen.skipped if not each.harmless)
@@ -382,7 +279,7 @@ def _rehearse(dossier: str, seen: Survey, journal: Journal, names: Names, minimu
         size=seen.size,
         objects=needed // OBJECT_SIZE,
     )
-    return _report(dossier, seen, sums, _Done(problems, 0), needed, False, dry_run=True)
+    return _report(dossier, seen, sums, Done(problems, 0), needed, False, dry_run=True)
 
 
 def _tell(found: Reconciled) -> None:
@@ -410,7 +307,7 @@ def _report(
     dossier: str,
     seen: Survey,
     sums: Sums,
-    done: _Done,
+    done: Done,
     sent: int,
     replace: bool,
     *,

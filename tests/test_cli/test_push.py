@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import depositing
 from cli import push as push_module
 from test_cli.archive_world import START, Killed, World, contents
 from vault.errors import Conflict, NotFound, OverQuota, Refused, Unreachable
@@ -97,20 +98,20 @@ def test_a_file_that_vanishes_is_named(world: World, case: Path, monkeypatch: py
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, path: Path, error: OSError) -> None:
-    real = push_module.read_file
+    real = depositing.read_file
 
     def read(found, take):
         if found.at == os.fsencode(path):
             raise error
         return real(found, take)
 
-    monkeypatch.setattr(push_module, "read_file", read)
+    monkeypatch.setattr(depositing, "read_file", read)
 
 
 def test_a_file_that_grows_while_it_is_read_never_has_a_lying_hash(
     world: World, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, grown = push_module.read_file, case / "film.bin"
+    real, grown = depositing.read_file, case / "film.bin"
 
     def read(found, take):
         def taking(chunk):
@@ -120,7 +121,7 @@ def test_a_file_that_grows_while_it_is_read_never_has_a_lying_hash(
 
         return real(found, taking)
 
-    monkeypatch.setattr(push_module, "read_file", read)
+    monkeypatch.setattr(depositing, "read_file", read)
     done = world.push(case)
     assert "written to while" in done.problems[0].why
     monkeypatch.undo()
@@ -131,7 +132,7 @@ def test_a_file_that_grows_while_it_is_read_never_has_a_lying_hash(
 def test_a_file_that_changed_once_is_simply_read_again(
     world: World, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, changed = push_module.read_file, []
+    real, changed = depositing.read_file, []
 
     def read(found, take):
         def taking(chunk):
@@ -142,7 +143,7 @@ def test_a_file_that_changed_once_is_simply_read_again(
 
         return real(found, taking)
 
-    monkeypatch.setattr(push_module, "read_file", read)
+    monkeypatch.setattr(depositing, "read_file", read)
     assert world.push(case).complete
     assert changed
     same(world, case, tmp_path)
@@ -498,11 +499,12 @@ def test_the_home_itself_is_never_deposited(world: World, tmp_path: Path) -> Non
     assert "Afterword's own folder" in {left.why for left in done.skipped}
 
 
+@pytest.mark.parametrize("seed", range(4))
 def test_random_folders_edited_and_pushed_again_and_again_come_back_whole(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("cli.bundler.BUNDLE_OBJECTS", 3)
-    chance = random.Random(7)
+    chance = random.Random(seed)
     case = tmp_path / "case"
     case.mkdir()
     for round_number in range(6):

@@ -89,16 +89,16 @@ def test_the_key_for_stock_tools_and_the_list(room: Newsroom, case: Path, tmp_pa
 def test_an_unreadable_file_gives_a_code_of_its_own_and_the_rest_is_there(
     room: Newsroom, case: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cli import push
+    from cli import depositing
 
-    real = push.read_file
+    real = depositing.read_file
 
     def read(found, take):
         if found.p.endswith("one.txt"):
             raise PermissionError(13, "Permission denied")
         return real(found, take)
 
-    monkeypatch.setattr(push, "read_file", read)
+    monkeypatch.setattr(depositing, "read_file", read)
     done = room.run("Ana", "push", TITLE, str(case))
     assert done.code == 3
     assert "afterword: incomplete" in done.err

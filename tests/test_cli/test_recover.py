@@ -1,5 +1,6 @@
 """Recoveries: whole ones, interrupted ones, and those that a server tries to spoil."""
 
+import base64
 import hashlib
 import os
 import random
@@ -11,7 +12,7 @@ import pytest
 from cli import recover as recover_module
 from cli import recovery
 from test_cli.archive_world import DOSSIER, Killed, World, contents
-from vault import age, statements
+from vault import age, statements, stream, tree
 from vault.errors import NoSpace, NotEnoughShares, NotFound, Refused, Untrusted
 from vault.statements import Head
 
@@ -361,3 +362,79 @@ def test_the_key_never_rests_in_the_home(world: World, case: Path, tmp_path: Pat
     for at, _, files in os.walk(cem.home.path):
         for name in files:
             assert world.key.reveal() not in Path(at, name).read_bytes()
+
+
+def a_hostile_bundle(world: World, entries: list[tree.Entry], data: bytes = b"", **root) -> None:
+    """What whoever has her signing key could commit."""
+    stored = tree.write_tree(entries)
+    writer = stream.StreamWriter()
+    _, slices = writer.append(data)
+    offset, more = writer.append(stored.stored)
+    names = []
+    for piece in (*slices, *more, *writer.finish(2)):
+        sealed = stream.seal_object(piece, world.key.recipient, os.urandom)
+        world.server.objects[sealed.name] = sealed.data
+        names.append(sealed.name)
+    said = {
+        "offset": offset, "stored": len(stored.stored), "raw": stored.raw,
+        "files": stored.files, "folders": stored.folders, "size": stored.size,
+    }  # fmt: skip
+    sealed_root = age.seal(tree.write_root(tree.Root(**(said | root))), world.key.recipient, os.urandom)
+    last, prev = world.server.newest()
+    text = base64.b64encode(sealed_root).decode()
+    head = Head(DOSSIER, last + 1, prev, tuple(names), text, None, 2**53 - 1)
+    world.server.heads.append(statements.write(head, world.ana.keyring.sign))
+
+
+def a_file(path: str, *extents: tree.Extent, content: bytes = b"") -> tree.Entry:
+    size = sum(each.raw for each in extents)
+    return tree.Entry(path, "file", size, 0o7777, 0, hashlib.sha256(content).digest(), extents)
+
+
+BOMB = stream.compress(bytes(1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("extent", "data"),
+    [
+        (tree.Extent(99, 0, 10, 10, "raw"), b""),
+        (tree.Extent(0, 2**52, 10, 10, "raw"), b""),
+        (tree.Extent(0, 0, len(BOMB), 1_000, "zstd"), BOMB),
+        (tree.Extent(0, 0, 10, 20, "zstd"), b"not zstd at all"),
+        (tree.Extent(0, 0, 10, 10, "raw"), b"not what was hashed"),
+    ],
+    ids=["no such bundle", "beyond the stream", "bomb", "not zstd", "wrong hash"],
+)
+def test_a_hostile_extent_costs_its_file_only(
+    world: World, case: Path, tmp_path: Path, extent: tree.Extent, data: bytes
+) -> None:
+    world.push(case)
+    a_hostile_bundle(world, [a_file("evil", extent), a_file("fine")], data)
+    done = world.recover(tmp_path / "to")
+    assert [each.path for each in done.problems] == ["evil"]
+    assert (tmp_path / "to" / "fine").read_bytes() == b""
+    assert contents(tmp_path / "to" / "case") == contents(case)
+
+
+@pytest.mark.parametrize(
+    "root", [{"raw": 5}, {"stored": 2**40}, {"offset": 2**50}, {"files": 7}, {"size": 2**50}], ids=str
+)
+def test_a_root_that_lies_is_named_by_its_bundle(
+    world: World, case: Path, tmp_path: Path, root: dict[str, int]
+) -> None:
+    world.push(case)
+    a_hostile_bundle(world, [a_file("fine")], **root)
+    done = world.recover(tmp_path / "to")
+    assert [each.path for each in done.problems] == ["bundle 2"]
+    assert contents(tmp_path / "to" / "case") == contents(case)
+    assert "9999-12-31" in recover_module.render(done)
+
+
+def test_hostile_names_are_recovered_under_safe_ones(world: World, tmp_path: Path) -> None:
+    names = sorted(["CON", "a\nb", "\u202egpj.exe", "x.", "C:", ".afterword-parts", "earlier"])
+    a_hostile_bundle(world, [a_file(name) for name in names])
+    done = world.recover(tmp_path / "to")
+    assert done.complete
+    assert sorted(os.listdir(tmp_path / "to")) == sorted(
+        ["%43ON", "a%0Ab", "%E2%80%AEgpj.exe", "x%2E", "C%3A", ".afterword-parts", "earlier"]
+    )
