@@ -15,9 +15,9 @@ import msgspec
 from cli import calendar, terminal
 from cli.home import Home
 from cli.remote import Remote
-from vault import statements, wire
+from vault import age, statements, wire
 from vault.clock import SystemClock
-from vault.errors import AfterwordError, Conflict, StaleSequence
+from vault.errors import AfterwordError, Conflict, StaleSequence, Untrusted
 from vault.identity import Keyring
 from vault.statements import CheckIn, Covered
 
@@ -53,8 +53,7 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
         keyring = home.unlock(terminal.passphrase(passphrase_file))
         with Remote(home.url, home.server) as remote:
             said = check_in(home, keyring, remote)
-            titles = {known.id: home.title(known, keyring) for known in home.dossiers()}
-            standing = tuple(_standing(each, said.refused, titles) for each in said.dossiers)
+            standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
             terminal.answer(Result(said.now, from_file, standing), as_json, _render)
             if from_file:
                 terminal.warn(
@@ -85,6 +84,10 @@ def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
         )
         try:
             said = remote.call("POST", "/check-ins", request, wire.CheckedIn)
+        except Untrusted:
+            # Whoever answers here may be another server altogether, and then that is what to say.
+            remote.info()
+            raise
         except Conflict as stale:
             if isinstance(stale, StaleSequence):
                 home.seen_seq(stale.seen)
@@ -122,18 +125,26 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
         terminal.warn(f"you are checked in, but a roster change could not be handed over: {wrong}")
 
 
-def _standing(
-    state: wire.DossierState, refused: Sequence[wire.NotMoved], titles: dict[str, str | None]
-) -> Standing:
+def _standing(state: wire.DossierState, refused: Sequence[wire.NotMoved], keyring: Keyring) -> Standing:
     why = next((each.sentence for each in refused if each.dossier == state.dossier), None)
     return Standing(
         dossier=state.dossier,
-        title=terminal.one_line(titles.get(state.dossier) or state.dossier[:8]),
+        title=_title(state, keyring),
         stage=state.stage,
         coming=calendar.coming(state),
         refused=why,
         changes=state.changes,
     )
+
+
+def _title(state: wire.DossierState, keyring: Keyring) -> str:
+    """As it rests on the server, sealed to herself: a dossier made on another computer has its name here too."""
+    if state.title is None:
+        return state.dossier[:8]
+    try:
+        return terminal.one_line(age.open_sealed(wire.read_blob(state.title), keyring.seal).decode())
+    except (AfterwordError, UnicodeDecodeError):
+        return state.dossier[:8]
 
 
 def _render(done: Result) -> str:

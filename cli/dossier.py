@@ -18,7 +18,7 @@ from cli.people import choose, meet
 from cli.session import Session, signed_in
 from vault import age, envelope, statements, wire
 from vault.clock import write_duration
-from vault.errors import AfterwordError, Conflict, Malformed, NotFound, Refused, Unreachable
+from vault.errors import AfterwordError, Conflict, Malformed, NotFound, Refused, Unreachable, Untrusted
 from vault.plans import DEFAULT_COOLING, DEFAULT_PLAN, Plan
 from vault.sharing import LONGEST_TITLE
 from vault.statements import Dwells, Roster
@@ -150,12 +150,18 @@ def _send(session: Session, request: wire.DossierCreation) -> Created:
     signed = request.roster.encode()
     try:
         said = session.remote.call("POST", "/dossiers", request, wire.Acknowledged)
-        session.remote.acknowledged(home, signed, said.acknowledgement)
+        promised = session.remote.acknowledged(home, signed, said.acknowledgement).commitment
     except (Refused, Conflict):
         home.drop_pending(_NO_DOSSIER, _CREATION)
         raise
     # After any other failure nobody knows whether it arrived: it is kept, and sent again by the next creation.
     roster = statements.read(signed, session.keyring.sign.verify_key, Roster)
+    if promised is not None and promised != roster.custodians[0].commitment:
+        raise Untrusted(
+            "The server acknowledged another release share than the one it was given; ask its operator what happened, "
+            "and put nothing into this dossier.",
+            code="wrong-acknowledgement",
+        )
     sealed_title = wire.read_blob(request.title)
     with home.transaction():
         home.remember_roster(roster.dossier, 1, signed)

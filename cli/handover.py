@@ -91,7 +91,7 @@ def _send(
     session.remote.acknowledged(session.home, prepared.roster.encode(), said.acknowledgement)
     now = said.dossier or state_of(session, known.id)
     if now.epoch == epoch and now.roster == prepared.hash:
-        _installed(session, known, epoch, prepared)
+        _installed(session, known, epoch, prepared, said.acknowledgement)
         return now
     if not any(each.change == prepared.hash for each in now.changes) and not forgotten:
         session.home.drop_pending(known.id, kind(epoch))
@@ -116,16 +116,20 @@ def _correct(session: Session, known: KnownDossier, epoch: int, prepared: Prepar
     session.remote.acknowledged(session.home, prepared.roster.encode(), said.acknowledgement)
     state = said.dossier or state_of(session, known.id)
     if state.epoch == epoch and state.roster == prepared.hash:
-        _installed(session, known, epoch, prepared)
+        _installed(session, known, epoch, prepared, said.acknowledgement)
     return state
 
 
-def _installed(session: Session, known: KnownDossier, epoch: int, prepared: Prepared) -> None:
-    """In force. What was sent stays saved, because a server that is restored may forget it."""
+def _installed(
+    session: Session, known: KnownDossier, epoch: int, prepared: Prepared, acknowledgement: str
+) -> None:
+    """In force. What was sent stays saved, because a server that is restored may forget it; and so does the
+    custodian's signed word on what it withholds from now on."""
     home = session.home
     now = next((each for each in home.dossiers() if each.id == known.id), known)
     with home.transaction():
         home.remember_roster(known.id, epoch, prepared.roster.encode())
+        home.save_pending(known.id, f"installed-{epoch}", acknowledgement.encode())
         home.remember_dossier(
             known.id,
             "journalist",

@@ -4,6 +4,7 @@ Rule of this room: parse, sign, print. What the server took as a slow change is 
 back.
 """
 
+import unicodedata
 from datetime import datetime
 from pathlib import Path
 
@@ -243,7 +244,8 @@ def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> No
             terminal.say("It takes effect after the cooling time, and everybody concerned is told.")
         if not terminal.confirm(f"Destroy {own}"):
             raise Refused("Nothing was destroyed.", code="not-confirmed")
-        if terminal.ask(f"Type its name, {own}, to destroy it") != own:
+        typed = terminal.ask(f"Type its name, {own}, to destroy it")
+        if unicodedata.normalize("NFC", typed) != unicodedata.normalize("NFC", own):
             raise Refused("That is not its name; nothing was destroyed.", code="not-confirmed")
         done = order(
             session, known, lambda seq: statements.Destroy(server_of(session), known.id, seq, wall())

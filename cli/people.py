@@ -16,7 +16,7 @@ from cli.home import Home, KnownCard
 from cli.session import signed_in
 from vault import identity, wire
 from vault.clock import write_duration
-from vault.errors import NotFound, Refused, Untrusted
+from vault.errors import AfterwordError, Malformed, NotFound, Refused, Untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Met:
     """Everybody linked as a collaborator. `changed`: those for whom the server shows another card than before."""
 
     known: tuple[KnownCard, ...]
-    changed: dict[str, Untrusted]
+    changed: dict[str, AfterwordError]
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -39,16 +39,17 @@ class Listed(msgspec.Struct, frozen=True):
 
 def meet(home: Home, account: wire.AccountState) -> Met:
     """Pin whoever is new. A changed card is kept out; whether that matters depends on who is needed."""
-    changed: dict[str, Untrusted] = {}
+    changed: dict[str, AfterwordError] = {}
     hashes = set()
     for link in account.links:
         if link.role != "collaborator":
             continue
         try:
             card = identity.read_card(link.card.encode())
+            identity.check_label(link.label)
             home.pin(card, link.label, "collaborator")
-        except Untrusted as wrong:
-            changed[link.label] = wrong
+        except (Malformed, Untrusted) as wrong:
+            changed[terminal.one_line(link.label)] = wrong
         else:
             hashes.add(card.hash)
     known = (each for each in home.cards() if each.role == "collaborator" and each.card.hash in hashes)

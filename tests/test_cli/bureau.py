@@ -1,7 +1,7 @@
 """A journalist and her colleagues with homes of their own, over a whole server in this process on a clock that turns.
 
 Commands, requests and answers are the real ones; only the socket is left out. `lost` answers arrive at the server and
-are cut on their way back; `unsent` requests never arrive.
+are cut on their way back; `unsent` requests never arrive. Both name a path, or a method and a path.
 """
 
 import io
@@ -160,13 +160,13 @@ class Bureau:
         ) -> urllib3.HTTPResponse:
             assert isinstance(body, bytes)
             self.asked.append((f"{method} {path}", body))
-            if self.unsent and self.unsent[0] == path:
+            if self.unsent and self.unsent[0] in (path, f"{method} {path}"):
                 self.unsent.popleft()
                 raise urllib3.exceptions.ProtocolError("cut")
             if connection.token is not None:
                 headers = {**headers, "Authorization": f"Bearer {connection.token}"}
             answer = self._client.open(f"/api/v1{path}", method=method, data=body, headers=headers)
-            if self.lost and self.lost[0] == path:
+            if self.lost and self.lost[0] in (path, f"{method} {path}"):
                 self.lost.popleft()
                 raise urllib3.exceptions.ProtocolError("cut")
             return urllib3.HTTPResponse(
