@@ -69,7 +69,8 @@ def _render_bundles(listed: list[Bundle]) -> str:
         f"{terminal.size(each.size):>9}" + ("" if each.replace is None else "  started afresh")
         for each in listed
     ]
-    shown.append(f"{len(listed)} bundles, {terminal.size(sum(each.size for each in listed))} of ciphertext")
+    count = "1 bundle" if len(listed) == 1 else f"{terminal.number(len(listed))} bundles"
+    shown.append(f"{count}, {terminal.size(sum(each.size for each in listed))} of ciphertext")
     return "\n".join(shown)
 
 
