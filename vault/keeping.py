@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from vault.custodian import Custodian
 from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
-from vault.storage.objects import Objects
+from vault.storage.objects import Objects, Stored
 from vault.storage.records import Records
 from vault.stream import OBJECT_SIZE
 from vault.switch import Stage
@@ -34,8 +34,8 @@ _RESTORED: Final = (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE)
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """What is inside each seal: which backup, which block of it, whether it is the last, and some of the database."""
 
-    backup: bytes
-    number: int
+    backup: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    number: Annotated[int, msgspec.Meta(ge=0)]
     last: bool
     data: bytes
 
@@ -164,8 +164,20 @@ def back_up(
             _write_blocks(source, sink, custodian.rest)
     finally:
         plain.unlink(missing_ok=True)
-    names = list(_objects_named(records))
-    copied = sum(_copy_out(objects, key, folder / "objects" / key) for key in names)
+    copied, names = 0, list(_objects_named(records))
+    gone = []
+    for key in names:
+        try:
+            copied += _copy_out(objects, key, folder / "objects" / key)
+        except NotFound:
+            gone.append(key)
+    # One whose dossier was destroyed meanwhile is no loss. Of any other everything else was copied first.
+    lost = set(gone) & set(_objects_named(records)) if gone else set()
+    if lost:
+        raise Damaged(
+            f"{len(lost)} objects are gone from the store, {min(lost)} among them; the rest was backed up. "
+            "Bring them back from an older backup."
+        )
     return Copied(target, copied, len(names))
 
 
@@ -194,21 +206,44 @@ def _fresh_ladder(records: Records, custodian: Custodian, now: Moment, dossier: 
 
 
 def bring_objects(records: Records, objects: Objects, folder: Path) -> Copied:
-    """Every object the database names, from the backup's folder into the store; `Untrusted` if one is not whole."""
+    """Every object the database names, from the backup's folder into the store.
+
+    Refused `incomplete` if some are missing or not what their names say, when all others are there: another folder
+    may have them.
+    """
     copied, names = 0, list(_objects_named(records))
+    lacking = []
     for key in names:
         if objects.has(key):
             continue
-        source = folder / "objects" / key
-        try:
-            body = source.read_bytes()
-        except OSError:
-            raise Refused(
-                f"The backup lacks the object {key}; use a folder that has it.", code="incomplete"
-            ) from None
-        objects.receive(key, 0, [body], OBJECT_SIZE)
-        copied += 1
+        if _bring_in(objects, key, folder / "objects" / key):
+            copied += 1
+        else:
+            lacking.append(key)
+    if lacking:
+        raise Refused(
+            f"{len(lacking)} of {len(names)} objects are not in this backup, or not whole: {lacking[0]} among them. "
+            "The others were brought back; run the command again on a folder that has these.",
+            code="incomplete",
+        )
     return Copied(folder, copied, len(names))
+
+
+def _bring_in(objects: Objects, key: str, source: Path) -> bool:
+    objects.delete(key)  # what an interrupted restore left of it
+    try:
+        if source.stat().st_size != OBJECT_SIZE:
+            return False
+        body = source.read_bytes()
+    except OSError:
+        return False
+    try:
+        kept = isinstance(objects.receive(key, 0, [body], OBJECT_SIZE), Stored)
+    except Untrusted:
+        return False
+    if not kept:
+        objects.delete(key)
+    return kept
 
 
 def _objects_named(records: Records) -> Iterator[str]:
@@ -251,10 +286,13 @@ def _read_blocks(source: BinaryIO, key: age.Identity) -> Iterator[bytes]:
         size = int.from_bytes(source.read(4), "big")
         if not 0 < size <= 2 * BLOCK:
             raise Malformed("This backup ends early; use another.")
+        opened = age.open_sealed(source.read(size), key)
         try:
-            block = msgspec.msgpack.decode(age.open_sealed(source.read(size), key), type=Block)
+            block = msgspec.msgpack.decode(opened, type=Block)
         except msgspec.DecodeError:
             raise Malformed("A block of this backup does not read; use another.") from None
+        if msgspec.msgpack.encode(block) != opened:
+            raise Malformed("A block of this backup is not written as Afterword writes it; use another.")
         if block.number != expected or (expected and block.backup != backup):
             raise Untrusted("The blocks of this backup are out of order; use another.")
         expected, backup = expected + 1, block.backup
