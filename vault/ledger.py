@@ -39,7 +39,9 @@ def check(
     if seq is not None and seq <= row.seq:
         raise StaleSequence(row.seq)
     nonce = getattr(statement, "nonce", None)
-    if nonce is not None and not records.spend_nonce(nonce, custodian.check_nonce(nonce, now.lived, now.life)):
+    if nonce is not None and not records.spend_nonce(
+        nonce, custodian.check_nonce(nonce, now.lived, now.life)
+    ):
         raise Refused("The server's number was used before; run the command again.", code="stale-nonce")
 
 
