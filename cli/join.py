@@ -18,7 +18,7 @@ from cli import terminal
 from cli.home import Home, default_path
 from cli.paper import ask_words, show_words
 from cli.remote import Remote
-from cli.session import Session, learn_dossiers, learn_links
+from cli.session import Session, learn_dossiers, learn_links, pin_journalist
 from vault import identity, settings, wire
 from vault.clock import SystemClock
 from vault.errors import BadUsage, Malformed, NotFound, Refused, Unauthenticated, Untrusted
@@ -220,7 +220,7 @@ def _spend(home: Home, invitation: Invitation) -> Welcome:
             "new invite, and tell her so.",
             code="wrong-inviter",
         )
-    label = None if inviter is None else _pin_inviter(home, inviter)
+    label = None if inviter is None else pin_journalist(home, inviter)
     if home.joined is None or joined.role == "journalist":
         home.remember("role", joined.role.encode())
     if home.joined is None:
@@ -243,16 +243,6 @@ def _check_inviter(envelope: str, invitation: Invitation) -> ContactCard:
             code="wrong-inviter",
         )
     return card
-
-
-def _pin_inviter(home: Home, card: ContactCard) -> str:
-    """Two journalists may call themselves alike; the invite's pin tells them apart, so the second gets a mark."""
-    label = card.card.label
-    taken = {known.label.casefold() for known in home.cards() if known.card.hash != card.hash}
-    if label.casefold() in taken:
-        label = f"{label} ({card.fingerprint.words()[0]})"
-    home.pin(card, label, "journalist")
-    return next(known.label for known in home.cards() if known.card.hash == card.hash)
 
 
 def _restore(invitation: Invitation, passphrase_file: Path | None) -> Welcome:

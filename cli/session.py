@@ -65,10 +65,23 @@ def learn_links(home: Home, links: tuple[wire.Link, ...], *, restoring: bool = F
             continue
         try:
             card = identity.read_card(link.card.encode())
-            identity.check_label(link.label)
-            home.pin(card, link.label, link.role)
+            if link.role == "journalist":
+                pin_journalist(home, card)
+            else:
+                identity.check_label(link.label)
+                home.pin(card, link.label, link.role)
         except (Malformed, Untrusted) as wrong:
             terminal.warn(str(wrong))
+
+
+def pin_journalist(home: Home, card: ContactCard) -> str:
+    """Under the name on her card. Two journalists may call themselves alike; the second gets a mark."""
+    label = card.card.label
+    taken = {known.label.casefold() for known in home.cards() if known.card.hash != card.hash}
+    if label.casefold() in taken:
+        label = f"{label} ({card.fingerprint.words()[0]})"
+    home.pin(card, label, "journalist")
+    return next(known.label for known in home.cards() if known.card.hash == card.hash)
 
 
 def learn_dossiers(session: Session, *, restoring: bool = False) -> list[Seen]:

@@ -5,11 +5,13 @@ Nothing here reaches inside of the program: people type commands, read what is p
 
 import contextlib
 import email.policy
+import json
 import os
 import re
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from line import Line
 
 PATIENCE = 60.0
 AFTERWORD = (str(Path(sys.executable).with_name("afterword")),)
@@ -100,6 +103,8 @@ class Server:
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    line: Line | None = None
+    """What everybody goes through, the server's own probe too; without one they speak to it directly."""
     invite: str | None = None
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
@@ -114,6 +119,7 @@ class Server:
         }
         command = [*AFTERWORD, "serve", "--data", str(self.folder), "--port", str(port)]
         command += ["--allow-short"] if self.short else []
+        command += ["--url", self.line.url] if self.line else []
         self.process = subprocess.Popen(
             [*command, *self.options],
             env=environment,
@@ -123,17 +129,20 @@ class Server:
             text=True,
         )
         self.lines = []
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
-        found = until(self._ready, "the server to be ready")
-        self.url = found
+        self._ear = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
+        self._ear.start()
+        self.url = until(self._ready, "the server to be ready")
+        if self.line is not None:
+            self.line.server = self.url
         if (invite := self._said(r"(http\S+/join#\S+)")) is not None:
             self.invite = invite
         return self
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        with process.stdout:
+            for line in process.stdout:
+                self.lines.append(line.rstrip("\n"))
 
     def _ready(self) -> str | None:
         assert self.process is not None
@@ -144,12 +153,29 @@ class Server:
     def _said(self, pattern: str) -> str | None:
         return next((found[1] for line in list(self.lines) if (found := re.search(pattern, line))), None)
 
-    def operator(self, *words: str) -> "Ended":
-        environment = clean_environment() | {"AFTERWORD_DATA": str(self.folder), **self.environment}
+    def operator(self, *words: str, **more: str) -> "Ended":
+        """One of the operator's commands on this server's folder, while it runs or not."""
+        environment = clean_environment() | {
+            "AFTERWORD_DATA": str(self.folder),
+            "AFTERWORD_ALLOW_SHORT": "1" if self.short else "",
+            "AFTERWORD_LOW_WATER": "0",
+            **self.environment,
+            **more,
+        }
         environment["AFTERWORD_SMTP"] = f"smtp://127.0.0.1:{self.mail.port}"
         environment["AFTERWORD_OPERATOR"] = "operator@ngo.example"
-        environment["AFTERWORD_URL"] = self.url
+        environment["AFTERWORD_URL"] = self.line.url if self.line else self.url
         return run([*AFTERWORD, *words], environment)
+
+    def parts(self) -> dict[str, int]:
+        """The processes of this server by what they do, as the kernel lists them."""
+        assert self.process is not None
+        try:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            words = {int(pid): Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in children}
+        except FileNotFoundError:
+            return {}
+        return {line[line.index("operator") + 1]: pid for pid, line in words.items() if "operator" in line}
 
     def stop(self) -> int:
         """As systemd does it."""
@@ -163,7 +189,9 @@ class Server:
         if self.process is None or self.process.poll() is not None:
             return 0
         self.process.send_signal(how)
-        return self.process.wait(PATIENCE)
+        code = self.process.wait(PATIENCE)
+        self._ear.join(PATIENCE)
+        return code
 
 
 @dataclass(frozen=True)
@@ -202,9 +230,17 @@ class Person:
             "AFTERWORD_PASSPHRASE_FILE": str(self.secret),
         }
 
-    def type(self, *words: str, answers: Mapping[str, str] | None = None, code: int | None = 0) -> Ended:
-        """Run one command; `answers` maps a pattern in what it asks to what is typed."""
-        ended = converse([*AFTERWORD, *words], self.environment, answers or {}, self.words)
+    def type(
+        self,
+        *words: str,
+        answers: Mapping[str, str] | None = None,
+        code: int | None = 0,
+        dying: Callable[[str], bool] | None = None,
+        **more: str,
+    ) -> Ended:
+        """Run one command; `answers` maps a pattern in what it asks to what is typed. It is killed (-9) once `dying`
+        is true of what it has said; `more` goes into its environment."""
+        ended = converse([*AFTERWORD, *words], self.environment | more, answers or {}, self.words, dying)
         self.told(" ".join(words), ended)
         if code is not None and ended.code != code:
             raise Failed(
@@ -212,12 +248,38 @@ class Person:
             )
         return ended
 
+    def refused(self, code: str, *words: str, answers: Mapping[str, str] | None = None, **more: str) -> Ended:
+        """A command that has to fail with this stable code, in a sentence, and never with a traceback."""
+        ended = self.type(*words, answers=answers, code=None, **more)
+        last = ended.err.strip().splitlines()[-1:]
+        if ended.code == 0 or last != [f"afterword: {code}"] or "Traceback" in ended.said:
+            raise Failed(
+                f"{self.name}: {' '.join(words)}: {code} expected, ended {ended.code}:\n{ended.said}"
+            )
+        return ended
+
+    def ask(self, *words: str, code: int | None = 0) -> Any:
+        """The answer of a command as JSON."""
+        return json.loads(self.type(*words, "--json", code=code).out)
+
     def join(self, invite: str) -> Ended:
         ended = self.type("join", invite, "--label", self.name)
+        self.learn_card(ended)
+        return ended
+
+    def learn_card(self, ended: Ended) -> None:
+        """The ten words of one's own card, as `join` shows them."""
         shown = re.search(r"read aloud[^\n]*\n\s+([a-z ]+)\n", ended.out)
         assert shown is not None, ended.out
         self.card = shown[1].split()
-        return ended
+
+    def quicken(self) -> None:
+        """Seal the keyring at a low cost: a second of scrypt for every command is most of what a story waits for."""
+        from vault import identity
+
+        keyring, passphrase = self.home / "keyring.age", self.secret.read_text().splitlines()[0]
+        opened = identity.read_keyring(keyring.read_bytes(), passphrase)
+        keyring.write_bytes(identity.write_keyring(opened, passphrase, os.urandom, work_factor=4))
 
     def confirm_address(self, language: str = "en") -> None:
         """Add the address, read the letter, type the code."""
@@ -241,50 +303,71 @@ class Person:
 
 
 def converse(
-    command: list[str], environment: Mapping[str, str], answers: Mapping[str, str], words: dict[int, str]
+    command: list[str],
+    environment: Mapping[str, str],
+    answers: Mapping[str, str],
+    words: dict[int, str],
+    dying: Callable[[str], bool] | None = None,
 ) -> Ended:
     """Run a command and answer what it asks: `Word 7` from the 24 words it showed, the rest from `answers`."""
     process = subprocess.Popen(
         command,
+        bufsize=0,
         env=dict(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    with process:
+        try:
+            return _hear_out(process, answers, words, dying)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _hear_out(
+    process: subprocess.Popen[bytes],
+    answers: Mapping[str, str],
+    words: dict[int, str],
+    dying: Callable[[str], bool] | None,
+) -> Ended:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    heard = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    out, err = process.stdout.fileno(), process.stderr.fileno()
+    heard = {out: b"", err: b""}
     answered = 0
     open_ends = set(heard)
-    end = time.monotonic() + 10 * PATIENCE
+    silent_since = time.monotonic()
     while open_ends:
-        if time.monotonic() > end:
-            process.kill()
-            raise Failed(f"{' '.join(command)} did not end:\n{b''.join(heard.values()).decode()}")
-        ready, _, _ = select.select(list(open_ends), [], [], 1)
+        if time.monotonic() - silent_since > 3 * PATIENCE:
+            raise Failed(f"a command waits for ever:\n{b''.join(heard.values()).decode(errors='replace')}")
+        ready, _, _ = select.select(list(open_ends), [], [], 1 if dying is None else 0.02)
         for each in ready:
+            silent_since = time.monotonic()
             piece = os.read(each, 65_536)
             if not piece:
                 open_ends.discard(each)
             heard[each] += piece
-        talk = heard[process.stderr.fileno()].decode(errors="replace")
+        talk = heard[err].decode(errors="replace")
+        if dying is not None and dying(talk):
+            process.kill()
+            dying = None
+            continue
         asked = talk[answered:]
-        if asked.endswith(": ") and process.stdin is not None:
-            for number, word in re.findall(r"(?<!\S)(\d+) ([^\W\d]+)(?!\S)", talk):
-                words.setdefault(int(number), word)
-            reply = _reply(asked.rstrip().rpartition("\n")[2], answers, words)
+        if asked.endswith(": "):
+            prompt = asked.rstrip().rpartition("\n")[2]
+            if re.search(r"Word \d+", prompt):
+                shown = re.findall(r"(?<!\S)(\d+) ([^\W\d]+)(?!\S)", talk)
+                words.update((int(number), word) for number, word in shown)
+            reply = _reply(prompt, answers, words)
             if reply is not None:
                 answered = len(talk)
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(reply.encode() + b"\n")
                     process.stdin.flush()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    code = process.wait(PATIENCE)
-    return Ended(
-        code, *(heard[pipe.fileno()].decode(errors="replace") for pipe in (process.stdout, process.stderr))
-    )
+    return Ended(process.wait(PATIENCE), *(heard[end].decode(errors="replace") for end in (out, err)))
 
 
 def _reply(prompt: str, answers: Mapping[str, str], words: Mapping[int, str]) -> str | None:
@@ -322,41 +405,92 @@ class Cast:
     server: Server
     people: dict[str, Person] = field(default_factory=dict)
 
+    @property
+    def line(self) -> Line:
+        assert self.server.line is not None
+        return self.server.line
+
+    def __getitem__(self, name: str) -> Person:
+        return self.people[name]
+
     def person(self, name: str) -> Person:
         who = Person(name, self.folder / name.split()[0].lower(), self.mail)
         self.people[name] = who
         return who
 
-    def newsroom(self, journalist: str, colleagues: list[str]) -> tuple[Person, list[Person]]:
+    def newsroom(
+        self, journalist: str, colleagues: list[str], *, quickly: bool = False
+    ) -> tuple[Person, list[Person]]:
         """A journalist and colleagues who joined, confirmed an address each, and compared cards."""
         hers = self.person(journalist)
         assert self.server.invite is not None
-        hers.join(self.server.invite)
-        hers.confirm_address()
+        self._settle(hers, self.server.invite, quickly)
         others = []
         for name in colleagues:
-            invited = hers.type("collaborator", "invite", name)
-            link = re.search(r"http\S+/join#\S+", invited.out)
-            assert link is not None, invited.out
             other = self.person(name)
-            other.join(link[0])
-            other.confirm_address()
+            self._settle(other, self.invite(hers, name), quickly)
             hers.compare(other)
             other.compare(hers)
             others.append(other)
         return hers, others
 
+    def invite(self, journalist: Person, label: str) -> str:
+        """The address that she gives to one colleague."""
+        invited = journalist.type("collaborator", "invite", label)
+        link = re.search(r"http\S+/join#\S+", invited.out)
+        assert link is not None, invited.out
+        return link[0]
+
+    @staticmethod
+    def _settle(who: Person, invite: str, quickly: bool) -> None:
+        who.join(invite)
+        if quickly:
+            who.quicken()
+        who.confirm_address()
+
+    def freeze(self) -> "Frozen":
+        """Stop the server and keep everything as it is, so that other stories can begin here."""
+        self.server.stop()
+        return Frozen(self.folder, self.people)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A whole cast at rest: the server's folder and everybody's home."""
+
+    folder: Path
+    people: Mapping[str, Person]
+
+    @contextlib.contextmanager
+    def thaw(self, folder: Path, **options: Any) -> Iterator[Cast]:
+        """The same people with the same server, elsewhere, as if nothing had happened to the others."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        with cast(folder, line=Line(), **options) as copy:
+            for name, old in self.people.items():
+                who = copy.person(name)
+                who.words, who.card, who.address = dict(old.words), list(old.card), old.address
+                move(who.home, copy.line.url)
+            yield copy
+
+
+def move(home: Path, url: str) -> None:
+    """Let a home find its server at another address."""
+    with contextlib.closing(sqlite3.connect(home / "state.db", isolation_level=None)) as db:
+        db.execute("UPDATE facts SET value = ? WHERE name = 'url'", (url.encode(),))
+
 
 @contextlib.contextmanager
-def cast(folder: Path, **options: Any) -> Iterator[Cast]:
+def cast(folder: Path, *, line: Line | None = None, **options: Any) -> Iterator[Cast]:
     """A mail server and a server in `folder`, both ended at the end."""
     mail = Mailroom()
-    server = Server(folder / "server", mail, **options)
+    server = Server(folder / "server", mail, line=line, **options)
     try:
         yield Cast(folder, mail, server.start())
     finally:
         server.stop()
         mail.close()
+        if line is not None:
+            line.close()
 
 
 def same_files(ours: Path, theirs: Path) -> list[str]:
