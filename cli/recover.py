@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from cli import chain, combine, terminal
+from cli import chain, combine, sealed, terminal
 from cli.archive import Contents, Slices, open_contents
 from cli.chain import SignedHead
 from cli.combine import Case
 from cli.recovery import Item, Problem, Written, choose, open_folder, write
+from cli.sealed import Kept
 from vault import age
 from vault.clock import SystemClock, write_instant
 from vault.errors import BadUsage, NotFound, Refused, Unreachable, Untrusted
@@ -82,6 +83,7 @@ class Wishes:
     bundle: int | None = None
     all_versions: bool = False
     write_identity: Path | None = None
+    keep_sealed: Path | None = None
     anyway: bool = False
 
     @property
@@ -102,6 +104,9 @@ class Wishes:
     "--write-identity", type=click.Path(path_type=Path), help="Also write the key, for stock age tools."
 )
 @click.option(
+    "--keep-sealed", type=click.Path(path_type=Path), help="Keep heads and objects in this folder, unopened."
+)
+@click.option(
     "--anyway", is_flag=True, help="Take what is there although the newest bundles are held back or forged."
 )
 @click.option("--yes", is_flag=True, help="Do not ask; you have tried to reach the journalist.")
@@ -115,6 +120,7 @@ def recover(
     bundle: int | None,
     all_versions: bool,
     write_identity: Path | None,
+    keep_sealed: Path | None,
     anyway: bool,
     yes: bool,
     passphrase_file: Path | None,
@@ -127,10 +133,10 @@ def recover(
     from cli import shares
     from cli.session import signed_in
 
-    if to is None and not listing:
+    if to is None and not listing and keep_sealed is None:
         raise BadUsage("Name a new or empty folder: --to FOLDER (or --list to see what there is).")
     name = name or terminal.ask("Dossier")
-    wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, anyway)
+    wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, keep_sealed, anyway)
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring
         dossier = shares.named(session, name).state.dossier
@@ -143,6 +149,15 @@ def recover(
         if wishes.write_identity is not None:
             write_key(wishes.write_identity, identity, dossier)
         done = run_recover(home, remote, keyring, case, identity, wishes)
+    if isinstance(done, Kept):
+        terminal.answer(done, as_json, sealed.render)
+        if done.missing:
+            raise Untrusted(
+                f"{len(done.missing)} objects could not be kept, see above; all others were. The same command tries "
+                "them again.",
+                code="incomplete",
+            )
+        return
     if isinstance(done, Listing):
         terminal.answer(done, as_json, render_listing)
     else:
@@ -178,7 +193,7 @@ def run_recover(
     case: Case,
     identity: age.Identity,
     wishes: Wishes,
-) -> Recovered | Listing:
+) -> Recovered | Listing | Kept:
     """Fetch, verify, write; `collected` is posted when everything is there."""
     dossier = case.dossier
     known = next((each for each in home.dossiers() if each.id == dossier), None)
@@ -198,6 +213,10 @@ def run_recover(
                 f"There is no bundle {wishes.bundle}; the newest is {len(heads)}.", code="no-such-bundle"
             )
         heads = heads[: wishes.bundle]
+    if wishes.keep_sealed is not None:
+        kept = sealed.keep(remote, dossier, case.journalist, heads, wishes.keep_sealed)
+        if wishes.to is None and not wishes.listing:
+            return kept
     with Slices(remote, dossier, heads, identity) as slices:
         contents = open_contents(heads, slices, identity)
         items = choose(contents, wishes.only, all_versions=wishes.all_versions)
@@ -222,27 +241,28 @@ def fetch_chain(remote: "Remote", known: "KnownDossier | None", case: Case, anyw
     """The verified heads up to the released one. Untrusted `head-forged`, `head-rolled-back`, `head-forked`;
     `anyway` takes the part that holds instead."""
     heads: list[SignedHead] = []
+    her, last = case.journalist.card.label, case.release.bundle
+    covered = None
+    if case.checkin is not None:
+        covered = next((each.head for each in case.checkin.dossiers if each.dossier == case.dossier), None)
     try:
         for each in chain.fetch_heads(remote, case.dossier, case.journalist.verify_key):
             heads.append(each)
-        covered = (
-            next((each.head for each in case.checkin.dossiers if each.dossier == case.dossier), None)
-            if (case.checkin)
-            else None
-        )
         if covered is not None:
-            chain.check_reaches(heads, None, covered, f"{case.journalist.card.label}'s last check-in names")
+            # In what the release names: one that names less than she knew would hide the rest without a word.
+            chain.check_reaches(heads[:last], None, covered, f"{her}'s last check-in names")
         if known is not None and known.head_hash is not None:
             chain.check_reaches(heads, known.bundles, known.head_hash, "this computer has seen before")
         if case.release.head is not None:
-            chain.check_reaches(heads, case.release.bundle, case.release.head, "the release names")
+            chain.check_reaches(heads, last, case.release.head, "the release names")
     except Untrusted as wrong:
         if not anyway:
             raise
         terminal.warn(str(wrong))
-    if len(heads) > case.release.bundle:
+        last = max([last, *(each.bundle for each in heads if each.hash.hex() == covered)])
+    if len(heads) > last:
         terminal.warn("bundles that were added after the release are left out.")
-    return heads[: case.release.bundle]
+    return heads[:last]
 
 
 def write_key(path: Path, identity: age.Identity, dossier: str) -> None:

@@ -7,12 +7,13 @@ import random
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cli import recover as recover_module
 from cli import recovery
 from test_cli.archive_world import DOSSIER, Killed, World, contents
-from vault import age, statements, stream, tree
+from vault import age, envelope, statements, stream, tree
 from vault.errors import NoSpace, NotEnoughShares, NotFound, Refused, Untrusted
 from vault.statements import Head
 
@@ -272,6 +273,24 @@ def test_heads_that_were_held_back_are_noticed(world: World, case: Path, tmp_pat
     done = world.recover(tmp_path / "to", anyway=True)
     assert (done.complete, done.files) == (False, 3)
     assert not world.server.collected
+
+
+def test_a_release_that_names_less_than_her_last_check_in_hides_nothing(
+    world: World, case: Path, tmp_path: Path
+) -> None:
+    world.push(case)
+    (case / "late.txt").write_text("late")
+    world.push(case)
+    world.release()
+    honest = statements.read(world.server.release, world.server.card.verify_key, statements.Release)
+    for head, bundle in ((None, 0), (envelope.statement_hash(world.server.heads[0]).hex(), 1)):
+        lying = msgspec.structs.replace(honest, head=head, bundle=bundle)
+        world.server.release = statements.write(lying, world.server.keyring.sign)
+        with pytest.raises(Untrusted) as refused:
+            world.recover(tmp_path / f"to {bundle}")
+        assert refused.value.code == "head-rolled-back"
+        done = world.recover(tmp_path / f"to {bundle}", anyway=True)
+        assert (done.files, done.bundles) == (4, 2)
 
 
 def test_a_second_history_under_the_same_numbers_is_a_fork(world: World, case: Path, tmp_path: Path) -> None:
