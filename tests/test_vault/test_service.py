@@ -119,18 +119,18 @@ def test_dates_for_people_are_counted_from_the_wall_clock_of_now() -> None:
 PLAN = Plan(30 * TICK, 12 * TICK, 12 * TICK, 20 * TICK)
 
 
-def test_a_hundred_wall_clocks_give_one_and_the_same_log(world: World) -> None:
+def test_fifty_wall_clocks_give_one_and_the_same_log(world: World) -> None:
     """T6, S10: the wall clock has no influence on moves."""
     world.short = True
     made = an_armed_dossier(world, Plan(10 * TICK, 4 * TICK, 4 * TICK, 6 * TICK))
     start = world.snapshot()
     logs = set()
-    for script in range(100):
+    for script in range(50):
         world.rewind(start)
         log = []
         for beat in range(21):
             # Forward, back, by seconds and by decades, before and behind every due time.
-            jump = (script - 50) * 37 ** (beat % 7) * (-1) ** (beat // 3)
+            jump = (script - 25) * 37 ** (beat % 7) * (-1) ** (beat // 3)
             world.clock.wall_off = max(0, 1_700_000_000_000 + jump)
             world.clock.at += 2 * TICK
             world.beat()
