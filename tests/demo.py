@@ -5,11 +5,14 @@ is printed was read from what they were shown, and the last line is only true if
 """
 
 import argparse
+import errno
 import hashlib
+import os
 import random
 import re
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -19,7 +22,7 @@ from pathlib import Path
 import theatre
 from theatre import Cast, Failed, Person, read
 
-from vault.names import safe_name
+from vault.names import name_from_bytes, safe_name
 
 COLLEAGUES = ("Bruno", "Chiara", "Daniel")
 LADDER = ("--every", "15s", "--remind", "2s", "--warn", "2s", "--grace", "3s", "--cooling", "10s")
@@ -39,8 +42,11 @@ class Teller:
         print(f"\n--- {text}", flush=True)
 
     def shown(self, who: str, text: str, lines: int = 6) -> None:
-        """What a command printed, indented under who ran it."""
-        for line in [line for line in text.splitlines() if line.strip()][:lines]:
+        """What a command printed, indented under who ran it; of much, the beginning and the end."""
+        said = [line for line in text.splitlines() if line.strip()]
+        if len(said) > lines:
+            said = [*said[: lines // 2], "…", *said[-(lines // 2) :]]
+        for line in said:
             print(f"           {who} | {line}", flush=True)
 
 
@@ -49,9 +55,10 @@ def main() -> int:
     parser.add_argument(
         "--dir", type=Path, help="a folder of yours to use as the investigation; it is only read"
     )
-    chosen = parser.parse_args().dir
-    if chosen is not None and not chosen.is_dir():
-        print(f"{chosen} is not a folder; nothing was done.", file=sys.stderr)
+    given = parser.parse_args().dir
+    chosen = given.expanduser().resolve() if given is not None else None
+    if (why := unfit(chosen)) is not None:
+        print(f"{why} Nothing was done.", file=sys.stderr)
         return 1
     # A demo that is stopped from outside cleans up too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -62,6 +69,9 @@ def main() -> int:
             return story(cast, chosen, tell)
     except Failed as broken:
         print(f"\nThe demo broke: {broken}", file=sys.stderr)
+        return 1
+    except OSError as broken:
+        print(f"\nThe demo broke, because the computer refused: {broken}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
@@ -80,7 +90,8 @@ def story(cast: Cast, chosen: Path | None, tell: Teller) -> int:
     if chosen is None:
         invent(work)
     else:
-        shutil.copytree(chosen, work, symlinks=True, ignore_dangling_symlinks=True)
+        for name in copy(chosen, work):
+            tell(f"Not copied, because it cannot be read: {name}")
     tell(f"{describe(work)} in {'an invented investigation' if chosen is None else f'a copy of {chosen}'}.")
     bundle_up(ana, colleagues, work, tell)
 
@@ -104,7 +115,7 @@ def story(cast: Cast, chosen: Path | None, tell: Teller) -> int:
     if alone.code == 0:
         raise Failed("one colleague alone opened the archive")
     tell("Bruno tries first. Alone he cannot open it:")
-    tell.shown("Bruno", alone.said, 4)
+    tell.shown("Bruno", alone.said)
     wrong: list[str] = []
     for who in (chiara, bruno):
         target = cast.folder / who.name.lower() / "out"
@@ -216,6 +227,43 @@ def invent(folder: Path) -> None:
     (folder / "unsorted").mkdir()
 
 
+def unfit(chosen: Path | None) -> str | None:
+    """Why the demo cannot use this folder: it needs room for a copy, the server's objects and two recoveries."""
+    if chosen is None:
+        return None
+    if not chosen.is_dir():
+        return f"{chosen} is not a folder."
+    sizes = [path.stat().st_size for path in files(chosen)]
+    if not sizes:
+        return f"{chosen} holds no file."
+    need, free = 4 * sum(sizes) + 500_000_000, shutil.disk_usage(tempfile.gettempdir()).free
+    if need > free:
+        return (
+            f"The demo needs {need / 1e9:.1f} GB for {chosen}, and {tempfile.gettempdir()} has {free / 1e9:.1f} GB "
+            "free; set TMPDIR to a folder on a larger disk, or choose a smaller one."
+        )
+    return None
+
+
+def copy(chosen: Path, work: Path) -> list[str]:
+    """Everything of theirs, links too, but no pipes, sockets and devices. Returns what could not be read."""
+    unread: list[str] = []
+
+    def one(source: str, target: str) -> None:
+        kind = os.stat(source).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            return
+        try:
+            shutil.copy2(source, target)
+        except OSError as why:
+            if why.errno not in {errno.EACCES, errno.ENOENT}:
+                raise
+            unread.append(os.path.relpath(source, chosen))
+
+    shutil.copytree(chosen, work, symlinks=True, copy_function=one)
+    return unread
+
+
 def change(folder: Path) -> None:
     """What a day's work does: a note more, a line more, a byte at the front of the largest file."""
     largest = max(files(folder), key=lambda path: path.stat().st_size)
@@ -236,7 +284,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 
     wrong = []
     for path in files(ours):
-        name = str(path.relative_to(ours.parent))
+        name = "/".join(name_from_bytes(os.fsencode(part))[0] for part in path.relative_to(ours.parent).parts)
         found = theirs.parent / safe_name(name)
         if not found.is_file() or digest(found) != digest(path):
             wrong.append(name)
