@@ -641,3 +641,24 @@ def test_the_same_letter_carried_twice_keeps_its_id(post: tuple[Courier, Callabl
 def test_a_parcel_does_not_print_whom_it_is_for() -> None:
     assert "ana" not in repr(a_parcel())
     assert "Gruß" not in repr(a_parcel())
+
+
+def test_discarding_gives_up_an_interrupted_upload_and_nothing_else(store: Objects) -> None:
+    key, whole = an_object()
+    store.receive(key, 0, [whole[:100]], len(whole))
+    store.discard(key)
+    assert store.held(key) == 0
+    store.receive(key, 0, [whole], len(whole))
+    store.discard(key)
+    assert store.has(key)
+
+
+def test_discarding_leaves_an_upload_that_is_going_on(store: Objects) -> None:
+    key, whole = an_object()
+
+    def body() -> Iterator[bytes]:
+        yield whole[:100]
+        store.discard(key)
+        yield whole[100:]
+
+    assert store.receive(key, 0, body(), len(whole)) == Stored()

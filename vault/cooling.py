@@ -157,7 +157,7 @@ def _effect(
         return
     match kind:
         case letters.Change.DESTROY:
-            # Said before it is done: afterwards nobody is on the roster any more.
+            # Said before it is done, while the dossier still says who is concerned.
             finish(records, custodian, now, change)
             watch.apply(records, custodian, now, change.dossier, switch.Destroy())
         case letters.Change.PLAN:

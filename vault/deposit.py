@@ -105,7 +105,7 @@ def _forget_unfinished(objects: Objects, dossier: str, key: str) -> None:
     unfinished = list(objects.unfinished(dossier))
     if len(unfinished) >= MOST_UNFINISHED:
         for name in unfinished:
-            objects.delete(f"{dossier}/{name}")
+            objects.discard(f"{dossier}/{name}")
 
 
 def read(

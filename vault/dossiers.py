@@ -226,7 +226,8 @@ def _install(
     )
     withheld = release.corrected(custodian, row, correction)
     hash = envelope.statement_hash(signed).hex()
-    moved = records.move_epoch(row.id, row.epoch, hash, roster.k, release.withhold(custodian, withheld), deal)
+    resting = release.withhold(custodian, withheld)
+    moved = records.move_epoch(row.id, row.epoch, hash, roster.k, roster.minimum, resting, deal)
     if moved != 1:
         raise Conflict("The roster was changed in between; run the command again.", code="wrong-epoch")
     records.add_roster(row.id, roster.epoch, hash, custodian.rest(signed))

@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def shortest_dwell(self) -> int:
-        return 4 * self.tick if self.short else HOUR
+        return 4 * self.tick
 
     @property
     def shortest_ladder(self) -> int:

@@ -106,7 +106,8 @@ def _line(each: Collaborator) -> wire.ProofState:
 def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire.Change:
     cooled = change.cooled <= now.served
     # What concerns her and not one dossier waits for all of them.
-    waits = records.is_late(change.account) if change.dossier is None else stage not in CALM
+    calm = frozenset({Stage.ARMED}) if change.kind == "pause" else CALM
+    waits = records.is_late(change.account) if change.dossier is None else stage not in calm
     return wire.Change(
         change=change.hash,
         kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only

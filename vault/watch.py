@@ -164,12 +164,15 @@ def check_in(
 ) -> tuple[bytes, list[wire.NotMoved]]:
     """Take a signed proof of life: every switch of hers that can move moves, the rest is reported."""
     signed = request.statement.encode()
+    with records.reading():
+        known = records.account_with_card(request.account)
+    # Of a card that nobody here has, no key verifies anything: the same answer as to a forged signature. And what
+    # is forged never gets as far as the lock that real check-ins queue for.
+    key = custodian.card.card.checkin if known is None else known.checkin
+    given = statements.read(signed, envelope.VerifyKey.read(key), CheckIn)
     with records.transaction() as now:
         account = records.account_with_card(request.account)
-        # Of a card that nobody here has, no key verifies anything: the same answer as to a forged signature.
-        key = custodian.card.card.checkin if account is None else account.checkin
-        given = statements.read(signed, envelope.VerifyKey.read(key), CheckIn)
-        if account is None:
+        if account is None or account.checkin != key:
             raise NotFound("This server knows no such account.")
         stored = ledger.answered(records, signed)
         if stored is not None:
@@ -177,18 +180,17 @@ def check_in(
             return stored.acknowledgement, _unmoved(records, now, account)
         account = _remembered(records, custodian, now, account, request.last)
         ledger.check(records, custodian, now, account, given)
-        refused = []
+        refused = _unmoved(records, now, account)
+        left = {each.dossier for each in refused}
         for dossier in records.dossiers_of(account.id):
-            try:
+            if dossier.id not in left:
                 apply(records, custodian, now, dossier.id, switch.CheckIn())
-            except AfterwordError as reason:
-                # One switch that cannot move, or cannot be read, must not cost her the others.
-                refused.append(wire.NotMoved(dossier.id, reason.code, str(reason)))
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
 
 
 def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:
+    """Those that a check-in cannot move, or that cannot be read: they must not cost her the others."""
     refused = []
     for dossier in records.dossiers_of(account.id):
         try:

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 
 from vault import accounts, compose, deposit, dossiers, orders, release, views, watch, wire
 from vault.errors import Damaged, Malformed, NotFound
+from vault.statements import MAX_OBJECTS_PER_BUNDLE
 from vault.storage.records.rows import Account
 from vault.stream import OBJECT_SIZE
 from web.auth import bearer_token, signed_in, vault
@@ -71,7 +72,7 @@ def server() -> Response:
     settings = v.settings
     limits = wire.Limits(
         object_size=OBJECT_SIZE,
-        objects_per_bundle=64,
+        objects_per_bundle=MAX_OBJECTS_PER_BUNDLE,
         batch=wire.MAX_BATCH,
         body=wire.MAX_BODY,
         brief=64 * 1024,

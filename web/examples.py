@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from vault import wire
-from vault.clock import DAY, HOUR, MINUTE
+from vault.clock import DAY, HOUR, MINUTE, SECOND
 from vault.statements import Dwells
 
 _NOW: Final = 1_790_000_000_000
@@ -60,13 +60,13 @@ _ADDRESS: Final = wire.AddressState(
 )
 _LIMITS: Final = wire.Limits(
     object_size=1_048_576,
-    objects_per_bundle=64,
+    objects_per_bundle=4_096,
     batch=wire.MAX_BATCH,
     body=wire.MAX_BODY,
     brief=65_536,
     collaborators=255,
     quota=21_474_836_480,
-    shortest_dwell=HOUR,
+    shortest_dwell=20 * SECOND,
     shortest_ladder=24 * HOUR,
     shortest_cooling=72 * HOUR,
     free=400_000_000_000,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vault.errors import Damaged, NoSpace, Untrusted, WrongOffset
+from vault.errors import Conflict, Damaged, NoSpace, Untrusted, WrongOffset
 from vault.storage.objects import (
     BLOCK,
     Partial,
@@ -94,6 +94,20 @@ class FileObjects:
         with _translated():
             for path in self._paths(key):
                 path.unlink(missing_ok=True)
+
+    def discard(self, key: str) -> None:
+        _, partial = self._paths(key)
+        with _translated():
+            if not partial.exists():
+                return
+            try:
+                upload = _open_locked(partial)
+            except Conflict:
+                return
+            try:
+                partial.unlink(missing_ok=True)
+            finally:
+                os.close(upload)
 
     def delete_dossier(self, dossier: str) -> None:
         folder = self._folder(dossier)

@@ -67,6 +67,10 @@ class Objects(Protocol):
         """Remove the object and any upload of it. Removing what is not there is no error."""
         ...
 
+    def discard(self, key: str) -> None:
+        """Give up an interrupted upload. One that is going on, and the stored object, stay as they are."""
+        ...
+
     def delete_dossier(self, dossier: str) -> None:
         """Remove every object and upload of a dossier."""
         ...
@@ -141,6 +145,12 @@ class MemoryObjects:
         place = parts_of(key)
         self._stored.pop(place, None)
         self._partial.pop(place, None)
+
+    def discard(self, key: str) -> None:
+        place = parts_of(key)
+        with self._lock:
+            if place not in self._busy:
+                self._partial.pop(place, None)
 
     def delete_dossier(self, dossier: str) -> None:
         dossier_of(dossier)

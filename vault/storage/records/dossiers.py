@@ -55,6 +55,7 @@ class Dossiers(Rows):
             "DELETE FROM copies WHERE statement IN (SELECT hash FROM statements WHERE dossier = :id)",
             id=dossier,
         )
+        self.db.run("DELETE FROM statements WHERE dossier = :id AND kind IN ('head', 'brief')", id=dossier)
 
     # rosters
 
@@ -76,16 +77,17 @@ class Dossiers(Rows):
         ]
 
     def move_epoch(
-        self, dossier: str, seen: int, roster: str, threshold: int, share: bytes, deal: bytes
+        self, dossier: str, seen: int, roster: str, threshold: int, minimum: int, share: bytes, deal: bytes
     ) -> int:
         """Compare-and-swap on the epoch, so that two rosters can never both follow the same one."""
         return self.db.run(
             "UPDATE dossiers SET epoch = epoch + 1, roster = :roster, threshold = :threshold, "
-            "release_share = :share, deal = :deal WHERE id = :id AND epoch = :seen",
+            "minimum = :minimum, release_share = :share, deal = :deal WHERE id = :id AND epoch = :seen",
             id=dossier,
             seen=seen,
             roster=roster,
             threshold=threshold,
+            minimum=minimum,
             share=share,
             deal=deal,
         )
