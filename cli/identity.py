@@ -148,9 +148,10 @@ def address_add(
     where = where or terminal.ask("Address")
     if phrase is None:
         terminal.say(
-            "Choose a phrase that only you and this server know; every genuine letter will carry it."
+            "Choose a few words that only you and this server know: your recognition phrase. Once the address is "
+            "confirmed, every genuine letter carries it. It is not your passphrase, and stands in mails."
         )
-        phrase = terminal.ask("Your phrase")
+        phrase = terminal.ask("Recognition phrase")
     if not phrase:
         raise BadUsage("Without a phrase of yours you could not tell genuine letters from forged ones.")
     request = wire.AddressRequest(

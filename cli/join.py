@@ -312,20 +312,22 @@ def _render(welcome: Welcome) -> str:
             "Cards count as never compared on this computer; compare them again: afterword card compare NAME",
         ]
         return "\n".join(lines)
-    lines += [
-        "Next:",
-        "    afterword address add ADDRESS     where letters reach you; without one you hear nothing",
-    ]
+    steps = [("afterword address add ADDRESS", "where letters reach you; without one you hear nothing")]
     if welcome.inviter is not None:
-        lines += [
-            f"    afterword card compare {_quoted(welcome.inviter)}     by voice, on a line where you know each other",
-            "    afterword inbox                   what you were asked to keep",
+        steps += [
+            (
+                f"afterword card compare {_quoted(welcome.inviter)}",
+                "by voice, on a line where you know each other",
+            ),
+            ("afterword inbox", "what you were asked to keep"),
         ]
     else:
-        lines += [
-            "    afterword collaborator invite LABEL     for each colleague",
-            "    afterword dossier create NAME           when they have joined and their cards are compared",
+        steps += [
+            ("afterword collaborator invite LABEL", "for each colleague"),
+            ("afterword dossier create NAME", "when they have joined and their cards are compared"),
         ]
+    width = max(len(command) for command, _ in steps)
+    lines += ["Next:", *(f"    {command:<{width}}  {why}" for command, why in steps)]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ made harmless first, because names and sentences in it may come from strangers.
 import getpass
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ _TRIES: Final = 3
 _UNPRINTABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+
+# Spaces, and a first word that stands in a column of its own.
+_BEGINNING: Final = re.compile(r" *(?:\S+ {2,})?")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer as JSON, for scripts.")
 passphrase_option = click.option(
@@ -204,8 +208,34 @@ class _Lines:
             say(f"{self._title}: {size(self._done)} of {size(self._total or 0)} ({tenths * 10} %)")
 
 
+def name(path: str) -> str:
+    """A file's name on one line: a line end in it is spelled out like everything else that could deceive."""
+    return clean(path).replace("\n", _spelled(0x0A)).replace("\t", _spelled(0x09))
+
+
+def fold(text: str, columns: int) -> str:
+    """Lines broken between words where a terminal would break them inside of one; addresses stay whole."""
+    return "\n".join(_folded(line, columns) for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    if len(line) <= columns:
+        return line
+    import textwrap
+
+    # What follows goes under the words, not under the name in front of them.
+    began = _BEGINNING.match(line)
+    margin = len(began[0]) if began is not None and len(began[0]) <= columns // 2 else 0
+    rest = line[margin:]
+    folded = textwrap.wrap(rest, columns - margin, break_long_words=False, break_on_hyphens=False)
+    return line[:margin] + f"\n{' ' * margin}".join(folded)
+
+
 def _print(text: str, stream: TextIO) -> None:
-    stream.write(clean(text) + "\n")
+    text = clean(text)
+    if stream.isatty():
+        text = fold(text, shutil.get_terminal_size().columns)
+    stream.write(text + "\n")
     stream.flush()
 
 

@@ -197,3 +197,24 @@ def test_an_instant_is_shown_here_and_in_utc(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_count_has_gaps() -> None:
     assert terminal.number(1274) == "1 274"
+
+
+def test_a_long_line_is_broken_between_words_and_goes_on_under_its_own() -> None:
+    folded = terminal.fold("  next       a reminder on Tuesday, without a check-in\nshort", 32)
+    assert (
+        folded == "  next       a reminder on\n             Tuesday, without a\n             check-in\nshort"
+    )
+
+
+def test_an_address_is_never_broken() -> None:
+    invite = "http://127.0.0.1:8470/join#" + "a" * 60
+    assert terminal.fold(f"Use {invite} once", 40) == f"Use\n{invite}\nonce"
+
+
+def test_what_goes_into_a_pipe_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.result("word " * 100)
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_line_end_in_a_name_is_spelled_out() -> None:
+    assert terminal.name("a\nDeposited 1 file") == "a\\u000aDeposited 1 file"
