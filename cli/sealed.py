@@ -29,7 +29,7 @@ _LINES: Final = 3
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What `recover --keep-sealed` answers; `size` in bytes of ciphertext, `missing` what the server lacks or has spoilt."""
+    """What `recover --keep-sealed` answers; `size` in bytes of ciphertext, `missing` what is lost or spoilt there."""
 
     dossier: str
     bundles: int
