@@ -486,3 +486,39 @@ def until(made: Dossier, stage: Stage) -> None:
         made.world.skip(max(0, due - service.served))
         made.world.pass_time(10 * made.world.tick)
     raise AssertionError(f"never {stage}")
+
+
+def ask(made: Dossier, change: wire.RosterChange) -> tuple[bytes, str | None]:
+    """Hand in a roster: the acknowledgement, and the change if it has to cool."""
+    world = made.world
+    return dossiers.change_roster(world.records, world.custodian, made.hers.account, made.id, change)
+
+
+def hand_over(made: Dossier, corrections: wire.Corrections, epoch: int | None = None) -> bytes:
+    row = made.world.records.dossier(made.id)
+    assert row is not None
+    return dossiers.correct_roster(
+        made.world.records,
+        made.world.custodian,
+        made.hers.account,
+        made.id,
+        epoch or row.epoch + 1,
+        corrections,
+    )
+
+
+def cool(made: Dossier) -> None:
+    """Live through the cooling time, checking in every day."""
+    for _ in range(int(made.cooling // (24 * HOUR)) + 1):
+        made.world.skip(24 * HOUR)
+        made.hers.check_in()
+
+
+def change_roster(made: Dossier, readers: list[Person], k: int) -> bytes:
+    """Asked for, cooled, corrected; D."""
+    change, corrections, d = made.next_roster(readers, k)
+    ask(made, change)
+    cool(made)
+    hand_over(made, corrections)
+    made.readers = readers
+    return d

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -186,6 +185,7 @@ class Life(RuleBasedStateMachine):
                 ), "S1"
             truth.stage, truth.entered, truth.landed = stage, self.real, None
             truth.gaps_entered = self.gaps
+        self._look_at_plans()
 
     def _elapsed(self, dossier: str, truth: Truth, stage: Stage) -> None:
         before = {Stage.REMINDED: Stage.ARMED, Stage.WARNED: Stage.REMINDED, Stage.GRACE: Stage.WARNED}
@@ -364,7 +364,7 @@ class Life(RuleBasedStateMachine):
         dossier = self._pick(which)
         lengths = [each * TICK for each in dwells]
         self._take_up(f"{dossier}:plan", self._order(dossier, statements.PlanChange, plan=Dwells(*lengths)))
-        self._look_at_plans(now=True)
+        self._look()
 
     @rule(which=st.booleans())
     def destroy(self, which: bool) -> None:
@@ -442,11 +442,6 @@ class Life(RuleBasedStateMachine):
             self.captured[pick % len(self.captured)]()
         assert self._everything() == before, "S7"
 
-    @invariant()
-    def plans_only_grow_after_cooling(self) -> None:
-        if hasattr(self, "truth"):
-            self._look_at_plans(now=False)
-
     def teardown(self) -> None:
         """Silence, from here on, on a healthy server: everything armed is released, and nobody is forgotten."""
         if not hasattr(self, "truth") or self.gaps % 3:
@@ -456,7 +451,6 @@ class Life(RuleBasedStateMachine):
         paused = [each for each in self.truth if self.world.stage(each) is Stage.PAUSED]
         for _ in range(longest):
             self._stride(2 * TICK)
-            self._look_at_plans(now=False)
             if all(
                 self.world.stage(each) in (Stage.RELEASED, Stage.DESTROYED, Stage.PAUSED)
                 for each in self.truth
@@ -511,7 +505,7 @@ class Life(RuleBasedStateMachine):
         assert told == concerned, "S13: told to all"
         return True
 
-    def _look_at_plans(self, now: bool) -> None:
+    def _look_at_plans(self) -> None:
         for dossier, truth in self.truth.items():
             plan = self.world.records.switch(dossier).switch.plan
             if plan == truth.plan:

@@ -1,0 +1,362 @@
+"""Nothing quick under a gun."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.world import Dossier, World, an_armed_dossier, cool, hand_over, until
+from tests.world import ask as ask_roster
+from vault import accounts, cooling, statements, views
+from vault.clock import DAY, HOUR, MINUTE
+from vault.couriers import TemporaryFailure
+from vault.errors import AfterwordError, NotFound, Refused
+from vault.plans import Plan
+from vault.statements import Dwells
+from vault.switch import Stage
+
+PLAN = Plan(72 * HOUR, 12 * HOUR, 12 * HOUR, 24 * HOUR)
+COOLING = 96 * HOUR
+LONGER = Dwells(72 * HOUR, 12 * HOUR, 12 * HOUR, 24 * HOUR + 1)
+
+
+def remove_address(made: Dossier) -> str | None:
+    (address, *_) = made.world.records.addresses_of(made.hers.account.id)
+    return accounts.remove_address(
+        made.world.records, made.world.custodian, made.hers.account, address.id
+    ).change
+
+
+def roster(made: Dossier) -> str | None:
+    return ask_roster(made, made.next_roster(made.readers[:2], 2)[0])[1]
+
+
+ASKING: dict[str, Callable[[Dossier], str | None]] = {
+    "destroy": lambda made: made.hers.order(made.id, statements.Destroy),
+    "plan": lambda made: made.hers.order(made.id, statements.PlanChange, plan=LONGER),
+    "pause": lambda made: made.hers.order(made.id, statements.Pause, length=90 * DAY),
+    "roster": roster,
+    "address": remove_address,
+}
+BY_TIME = ["destroy", "plan", "pause", "address"]
+
+
+def done(made: Dossier, kind: str) -> bool:
+    world = made.world
+    row = world.records.dossier(made.id)
+    assert row is not None
+    match kind:
+        case "destroy":
+            return made.stage is Stage.DESTROYED
+        case "plan":
+            return world.records.switch(made.id).switch.plan.grace == LONGER.grace
+        case "pause":
+            return made.stage is Stage.PAUSED
+        case "roster":
+            return row.epoch == 2
+        case _:
+            return len(world.records.addresses_of(made.hers.account.id)) == 1
+
+
+@pytest.fixture
+def made(world: World) -> Dossier:
+    armed = an_armed_dossier(world, PLAN, cooling=COOLING)
+    armed.hers.confirm("ana@elsewhere.example")
+    return armed
+
+
+def told(made: Dossier, kind: str) -> list[str]:
+    return sorted(to for to, said in made.world.letters() if said == kind)
+
+
+EVERYBODY = sorted(
+    ["ana@example.org", "ana@elsewhere.example", "c1@example.org", "c2@example.org", "c3@example.org"]
+)
+
+
+@pytest.mark.parametrize("kind", ASKING)
+def test_every_slow_change_is_told_to_all_and_does_nothing_yet(made: Dossier, kind: str) -> None:
+    hash = ASKING[kind](made)
+    assert hash is not None
+    made.world.pass_time(MINUTE)
+    assert told(made, "change-asked") == EVERYBODY
+    assert not done(made, kind)
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_it_takes_effect_when_its_time_has_been_served_and_not_a_day_earlier(
+    made: Dossier, kind: str
+) -> None:
+    ASKING[kind](made)
+    for _ in range(3):
+        made.world.skip(DAY)
+        made.hers.check_in()
+        assert not done(made, kind)
+    made.world.skip(DAY - MINUTE)
+    assert not done(made, kind)
+    made.world.pass_time(2 * MINUTE)
+    assert done(made, kind)
+    assert set(told(made, "change-done")) >= {"ana@elsewhere.example", "c1@example.org", "c2@example.org"}
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_time_that_was_not_served_does_not_cool_anything(made: Dossier, kind: str) -> None:
+    """S13: a server that nobody can reach lets nothing pass."""
+    ASKING[kind](made)
+    made.world.pass_time(2 * MINUTE)
+    made.world.reachable = False
+    made.world.clock.at += 30 * DAY
+    made.world.pass_time(30 * MINUTE)
+    made.world.clock.wall_off += 300 * DAY
+    made.world.pass_time(MINUTE)
+    assert not done(made, kind)
+
+
+@pytest.mark.parametrize("kind", ASKING)
+def test_it_can_be_taken_back_until_it_takes_effect_and_all_hear_of_that(made: Dossier, kind: str) -> None:
+    hash = ASKING[kind](made)
+    made.world.pass_time(MINUTE)
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    made.world.pass_time(MINUTE)
+    assert told(made, "change-cancelled") == EVERYBODY
+    cool(made)
+    made.world.skip(DAY)
+    assert not done(made, kind)
+    assert ASKING[kind](made) is not None
+
+
+def test_who_never_heard_that_it_was_asked_for_does_not_hear_so_afterwards(made: Dossier) -> None:
+    made.world.courier.answer = lambda parcel: TemporaryFailure("down")
+    hash = ASKING["destroy"](made)
+    made.world.pass_time(MINUTE)
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    made.world.courier.answer = None
+    made.world.pass_time(HOUR)
+    assert told(made, "change-asked") == []
+    assert told(made, "change-cancelled") == EVERYBODY
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_in_a_late_stage_it_waits_for_a_check_in(made: Dossier, kind: str) -> None:
+    ASKING[kind](made)
+    until(made, Stage.WARNED)
+    made.world.pass_time(10 * MINUTE)
+    for _ in range(2):
+        made.world.skip(10 * HOUR)
+    late = made.stage
+    assert late in (Stage.WARNED, Stage.GRACE)
+    assert not done(made, kind)
+    made.hers.check_in()
+    made.world.pass_time(MINUTE)
+    assert done(made, kind)
+
+
+@pytest.mark.parametrize("kind", ["destroy", "plan", "pause", "roster"])
+def test_a_release_ends_it(made: Dossier, kind: str) -> None:
+    with made.world.database.transaction():
+        made.world.database.run("UPDATE dossiers SET cooling = :ms", ms=1_000 * HOUR)
+    hash = ASKING[kind](made)
+    assert hash is not None
+    until(made, Stage.RELEASED)
+    assert made.world.records.change(hash) is None
+    made.world.skip(2_000 * HOUR)
+    assert made.stage is Stage.RELEASED
+
+
+@pytest.mark.parametrize("kind", ["destroy", "plan", "pause", "roster"])
+def test_there_is_one_of_each_kind_at_a_time(made: Dossier, kind: str) -> None:
+    ASKING[kind](made)
+    with pytest.raises(Refused) as refused:
+        ASKING[kind](made)
+    assert refused.value.code == "change-pending"
+
+
+def test_asking_twice_for_the_same_removal_is_asking_once(made: Dossier) -> None:
+    assert remove_address(made) == remove_address(made)
+    made.world.pass_time(MINUTE)
+    assert len(told(made, "change-asked")) == 5
+
+
+@pytest.mark.parametrize("kind", ASKING)
+def test_all_that_waits_is_listed_for_her_and_for_each_colleague_it_concerns(
+    made: Dossier, kind: str
+) -> None:
+    hash = ASKING[kind](made)
+    mine = views.dossier(made.world.records, made.hers.account, made.id).changes
+    assert [(each.change, each.kind) for each in mine] == [(hash, kind)]
+    assert mine[0].effective == made.world.clock.wall() + COOLING
+    assert not mine[0].cooled
+    theirs = views.dossier(made.world.records, made.readers[0].account, made.id).changes
+    assert list(theirs) == ([] if kind == "address" else list(mine))
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_what_waits_for_a_check_in_is_listed_without_a_date(made: Dossier, kind: str) -> None:
+    ASKING[kind](made)
+    until(made, Stage.WARNED)
+    for _ in range(2):
+        made.world.skip(10 * HOUR)
+    (listed,) = views.dossier(made.world.records, made.hers.account, made.id).changes
+    assert (listed.cooled, listed.effective) == (True, None)
+
+
+def test_a_pending_roster_is_shown_before_it_is_in_force(made: Dossier) -> None:
+    change, _, _ = made.next_roster(made.readers[:2], 2)
+    ask_roster(made, change)
+    shown = views.rosters(made.world.records, made.world.custodian, made.readers[2].account, made.id)
+    assert shown.pending == change.roster
+    assert len(shown.rosters) == 1
+
+
+def test_who_is_taken_off_a_roster_hears_that_it_has_happened(made: Dossier) -> None:
+    change, corrections, _ = made.next_roster(made.readers[:2], 2)
+    ask_roster(made, change)
+    cool(made)
+    hand_over(made, corrections)
+    made.world.pass_time(MINUTE)
+    assert told(made, "change-done") == EVERYBODY
+
+
+def test_an_address_that_is_to_go_gets_every_letter_until_it_goes_and_none_afterwards(made: Dossier) -> None:
+    remove_address(made)
+    (going, staying) = made.world.records.addresses_of(made.hers.account.id)
+    until(made, Stage.REMINDED)
+    made.world.pass_time(MINUTE)
+    assert told(made, "check-in") == ["ana@elsewhere.example", "ana@example.org"]
+    made.hers.check_in()
+    made.world.skip(2 * DAY)
+    made.world.pass_time(MINUTE)
+    assert made.world.records.address(going.id) is None
+    assert made.world.records.address(staying.id) is not None
+    carried = len(made.world.courier.carried)
+    until(made, Stage.REMINDED)
+    made.world.pass_time(MINUTE)
+    late = {parcel.to for parcel in made.world.courier.carried[carried:]}
+    assert "ana@example.org" not in late
+    assert "ana@elsewhere.example" in late
+
+
+def test_the_last_address_can_go_and_then_nothing_is_waited_for(world: World) -> None:
+    made = an_armed_dossier(world, PLAN, cooling=COOLING)
+    remove_address(made)
+    cool(made)
+    world.skip(DAY)
+    assert world.records.addresses_of(made.hers.account.id) == []
+    until(made, Stage.REMINDED)
+    assert not world.records.switch(made.id).switch.trying
+
+
+def test_an_unarmed_dossier_needs_no_cooling_to_be_given_up(world: World) -> None:
+    ana = world.journalist()
+    ana.confirm("ana@example.org")
+    new = ana.create([ana.colleague("c")], 1, PLAN)
+    assert ana.order(new.id, statements.Destroy) is None
+    assert new.stage is Stage.DESTROYED
+    (address,) = world.records.addresses_of(ana.account.id)
+    assert accounts.remove_address(world.records, world.custodian, ana.account, address.id).change is None
+
+
+@pytest.mark.parametrize(("length", "slow"), [(72 * HOUR, False), (72 * HOUR + 1, True)])
+def test_a_pause_of_three_days_is_at_once_and_a_longer_one_cools(
+    made: Dossier, length: int, slow: bool
+) -> None:
+    change = made.hers.order(made.id, statements.Pause, length=length)
+    assert (change is not None) is slow
+    assert (made.stage is Stage.PAUSED) is not slow
+
+
+def test_no_pause_is_longer_than_ninety_days(made: Dossier) -> None:
+    with pytest.raises(Refused) as refused:
+        made.hers.order(made.id, statements.Pause, length=90 * DAY + 1)
+    assert refused.value.code == "pause-too-long"
+
+
+@pytest.mark.parametrize(
+    ("dwells", "slow"),
+    [
+        ((72, 12, 12, 24), False),
+        ((48, 12, 12, 24), False),
+        ((24, 6, 6, 12), False),
+        ((72, 12, 12, 25), True),
+        ((24, 13, 6, 12), True),
+        ((73, 1, 1, 1), True),
+    ],
+)
+def test_a_plan_is_slow_as_soon_as_any_single_stage_grows(
+    made: Dossier, dwells: tuple[int, int, int, int], slow: bool
+) -> None:
+    change = made.hers.order(made.id, statements.PlanChange, plan=Dwells(*[each * HOUR for each in dwells]))
+    assert (change is not None) is slow
+
+
+def test_somebody_elses_change_cannot_be_cancelled_and_is_not_told_from_none(made: Dossier) -> None:
+    hash = ASKING["destroy"](made)
+    bea = made.world.journalist("bea")
+    hers = bea.create([bea.colleague("c")], 1, PLAN)
+    said = []
+    for change in (hash, "ab" * 32):
+        with pytest.raises(NotFound) as refused:
+            bea.order(hers.id, statements.Cancel, change=change)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    with pytest.raises(AfterwordError):
+        made.readers[0].order(made.id, statements.Cancel, change=hash)
+    assert hash is not None
+    assert made.world.records.change(hash) is not None
+
+
+def test_one_change_that_does_not_read_holds_up_no_other(
+    made: Dossier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S11: it stands still alone, and shouts; the watch goes on."""
+    world = made.world
+    broken = ASKING["plan"](made)
+    second = made.hers.create(made.readers, 2, PLAN, COOLING)
+    second.push()
+    second.prove()
+    second.arm()
+    second.hers.order(second.id, statements.Destroy)
+    with world.database.transaction():
+        world.database.run("UPDATE changes SET body = x'00' WHERE hash = :hash", hash=broken)
+    with caplog.at_level(logging.ERROR):
+        cool(made)
+        cool(made)
+    assert second.stage is Stage.DESTROYED
+    assert not done(made, "plan")
+    assert str(broken) in caplog.text
+
+
+def test_changes_of_a_switch_that_does_not_read_hold_up_no_other(made: Dossier) -> None:
+    world = made.world
+    ASKING["destroy"](made)
+    second = made.hers.create(made.readers, 2, PLAN, COOLING)
+    second.push()
+    second.prove()
+    second.arm()
+    second.hers.order(second.id, statements.Destroy)
+    with world.database.transaction():
+        world.database.run("UPDATE switches SET due = 5 WHERE dossier = :d", d=made.id)
+    for _ in range(5):
+        world.skip(DAY)
+        made.hers.check_in()
+    assert second.stage is Stage.DESTROYED
+    row = world.database.one("SELECT stage FROM switches WHERE dossier = :d", d=made.id)
+    assert row is not None
+    assert row["stage"] == "armed"
+
+
+def test_of_a_destroyed_dossier_nothing_that_could_open_it_is_left(made: Dossier) -> None:
+    world = made.world
+    row = world.records.dossier(made.id)
+    assert row is not None
+    secrets = [row.release_share, row.title, row.deal]
+    secrets += [line.share for line in world.records.collaborators(made.id)]
+    ASKING["destroy"](made)
+    cool(made)
+    made.world.skip(DAY)
+    assert made.stage is Stage.DESTROYED
+    held = b"".join(file.read_bytes() for file in world.folder.glob("afterword.db*"))
+    for secret in secrets:
+        assert secret is not None
+        assert secret[200:264] not in held
+    assert cooling.take_effect(world.records, world.custodian) == 0

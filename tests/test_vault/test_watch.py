@@ -1,0 +1,370 @@
+"""The one way in which a switch moves."""
+
+import logging
+import threading
+
+import msgspec
+import pytest
+
+from tests.world import TICK, Dossier, Host, World, an_armed_dossier, until
+from vault import compose, cooling, statements, switch, views, watch, wire
+from vault.clock import HOUR
+from vault.errors import AfterwordError, Conflict, Damaged
+from vault.plans import Plan
+from vault.storage.records import Records
+from vault.switch import Stage
+
+PLAN = Plan(24 * HOUR, 12 * HOUR, 12 * HOUR, 24 * HOUR)
+SHORT = Plan(40 * TICK, 20 * TICK, 20 * TICK, 30 * TICK)
+
+
+def damage(made: Dossier, column: str = "due", value: object = 0) -> None:
+    with made.world.database.transaction():
+        made.world.database.run(
+            f"UPDATE switches SET {column} = :value WHERE dossier = :d",  # noqa: S608
+            value=value,  # type: ignore[arg-type]
+            d=made.id,
+        )
+
+
+def another(made: Dossier) -> Dossier:
+    second = made.hers.create(made.readers, 2, made.plan, made.cooling)
+    second.push()
+    second.prove()
+    second.arm()
+    return second
+
+
+def test_silence_on_a_healthy_server_ends_in_a_release_within_two_ticks_of_the_ladder(world: World) -> None:
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    begun = world.clock.at
+    while made.stage is not Stage.RELEASED:
+        world.pass_time(TICK)
+    ticks = (world.clock.at - begun) / TICK
+    # Each of the three letters lands up to a tick after its stage began, and each move waits for its tick.
+    assert SHORT.ladder() / TICK <= ticks <= SHORT.ladder() / TICK + 2 + 3 * 2
+
+
+def test_a_check_in_moves_every_switch_of_hers_and_of_nobody_else(world: World) -> None:
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    second = another(made)
+    bea = world.journalist("bea")
+    foreign = bea.create([bea.colleague("c")], 1, SHORT)
+    foreign.arm(anyway=True)
+    until(made, Stage.WARNED)
+    assert foreign.stage is not Stage.ARMED
+    made.hers.check_in()
+    assert (made.stage, second.stage) == (Stage.ARMED, Stage.ARMED)
+    assert foreign.stage is not Stage.ARMED
+
+
+def test_one_move_for_each_switch_and_tick(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    world.delivering = False
+    world.skip(30 * 24 * HOUR)
+    assert made.stage is Stage.REMINDED
+
+
+def test_a_check_in_after_the_release_is_told_the_truth_and_moves_nothing(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    second = made.hers.create(made.readers, 2, Plan(60 * 24 * HOUR, 12 * HOUR, 12 * HOUR, 12 * HOUR))
+    second.push()
+    second.prove()
+    second.arm()
+    until(made, Stage.RELEASED)
+    assert second.stage is Stage.ARMED
+    request = made.hers.checkin_request()
+    acknowledged, refused = made.hers.check_in(request)
+    assert [(each.dossier, each.code) for each in refused] == [(made.id, "not-possible-now")]
+    assert "released" in refused[0].sentence
+    assert made.stage is Stage.RELEASED
+    # The answer got lost and she asks again: the same answer, and the same truth.
+    assert made.hers.check_in(request) == (acknowledged, refused)
+
+
+def test_a_check_in_races_the_release_and_exactly_one_of_them_wins(world: World) -> None:
+    """T10, from two threads on the one file."""
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    until(made, Stage.GRACE)
+    due = world.records.switch(made.id).switch.due
+    assert due is not None
+    with world.database.transaction():
+        world.database.run("UPDATE service SET served = :due", due=due)
+    start = world.snapshot()
+    for _ in range(40):
+        world.rewind(start)
+        request = made.hers.checkin_request()
+        barrier = threading.Barrier(2)
+        told: list[bool] = []
+
+        def release(barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            world.watch.tick()
+
+        def check_in(
+            barrier: threading.Barrier = barrier,
+            told: list[bool] = told,
+            request: wire.CheckInRequest = request,
+        ) -> None:
+            barrier.wait()
+            told.append(not made.hers.check_in(request)[1])
+
+        threads = [threading.Thread(target=each) for each in (release, check_in)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (saved,) = told
+        assert saved == (made.stage is Stage.ARMED)
+        assert saved != (made.stage is Stage.RELEASED)
+        assert (world.records.release(made.id) is not None) == (made.stage is Stage.RELEASED)
+
+
+def test_eight_watches_move_each_switch_once(world: World) -> None:
+    """T8, S9: on one database, each from a thread of its own."""
+    many = 240
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    row = world.records.dossier(made.id)
+    assert row is not None
+    with world.records.transaction() as now:
+        for number in range(many - 1):
+            copy = msgspec.structs.replace(row, id=f"{number:032x}")
+            world.records.add_dossier(copy)
+            armed, _ = switch.step(switch.begin(SHORT, now.stamp), switch.Arm(), now.stamp, reachable=False)
+            world.records.add_switch(copy.id, armed, now.wall)
+    with world.database.transaction():
+        world.database.run("UPDATE service SET served = served + 400000, lived = lived + 400000")
+    world.clock.at += TICK
+    world.records.note_probe(world.clock.boot())
+    barrier = threading.Barrier(8)
+
+    def tick() -> None:
+        keeper = watch.Watch(Records(world.database, world.clock, TICK), world.custodian)
+        barrier.wait()
+        keeper.tick()
+
+    threads = [threading.Thread(target=tick) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert world.records.count_stages() == {"reminded": many}
+    moved = world.database.all(
+        'SELECT COUNT(*) AS many FROM history WHERE entry LIKE \'%"what":"moved"%armed","after":"reminded%\''
+    )
+    assert moved[0]["many"] == many
+    letters = world.database.all("SELECT COUNT(*) AS many FROM outbox WHERE kind = 'check-in'")
+    assert letters[0]["many"] == many
+
+
+def test_a_second_host_ticks_in_vain_while_the_first_one_lives(world: World) -> None:
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    other = Host(world)
+    for _ in range(30):
+        world.pass_time(TICK)
+        other.beat(TICK)
+    row = world.records.service()
+    assert row is not None
+    assert row.boot == "first-boot"
+    assert row.served <= 31 * TICK + world.tick
+    assert made.stage is Stage.ARMED
+
+
+def test_a_host_takes_over_after_three_ticks_of_silence_and_adds_nothing(world: World) -> None:
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    world.pass_time(10 * TICK)
+    before = world.records.service()
+    assert before is not None
+    other = Host(world)
+    other.beat(TICK)
+    for _ in range(2):
+        other.beat(TICK)
+    held = world.records.service()
+    assert held is not None
+    assert held.boot == "first-boot"
+    other.beat(TICK)
+    after = world.records.service()
+    assert after is not None
+    assert (after.boot, after.served, after.lived) == ("second-host", before.served, before.lived)
+    for _ in range(200):
+        other.beat(TICK)
+    assert made.stage is not Stage.ARMED
+
+
+def test_one_switch_that_does_not_read_stands_still_alone_and_shouts(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S11, S12."""
+    made = an_armed_dossier(world, PLAN)
+    second = another(made)
+    damage(made)
+    with caplog.at_level(logging.ERROR):
+        until(second, Stage.RELEASED)
+    row = world.database.one("SELECT stage FROM switches WHERE dossier = :d", d=made.id)
+    assert row is not None
+    assert row["stage"] == "armed"
+    assert made.id in caplog.text
+    assert world.records.release(made.id) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("stage", "gone"),
+        ("due", 1),
+        ("due", None),
+        ("entered", 10**15),
+        ("every", 0),
+        ("trying", 7),
+        ("ladder", -1),
+    ],
+)
+def test_whatever_a_damaged_switch_says_it_releases_nothing(world: World, column: str, value: object) -> None:
+    made = an_armed_dossier(world, PLAN)
+    until(made, Stage.GRACE)
+    damage(made, column, value)
+    for _ in range(3):
+        world.skip(30 * 24 * HOUR)
+    assert world.records.release(made.id) is None
+    with pytest.raises(Damaged):
+        world.records.switch(made.id)
+
+
+def test_one_switch_that_does_not_read_costs_her_neither_the_check_in_nor_the_view_of_the_others(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    second = another(made)
+    until(second, Stage.WARNED)
+    damage(made)
+    _, refused = made.hers.check_in()
+    assert [(each.dossier, each.code) for each in refused] == [(made.id, "damaged")]
+    assert second.stage is Stage.ARMED
+    assert [each.dossier for each in views.hers(world.records, made.hers.account)] == [second.id]
+    assert [each.dossier for each in views.dossiers(world.records, made.readers[0].account).dossiers] == [
+        second.id
+    ]
+    with pytest.raises(Damaged):
+        views.dossier(world.records, made.hers.account, made.id)
+
+
+def test_a_lost_row_of_time_stops_the_watch(world: World) -> None:
+    an_armed_dossier(world, PLAN)
+    with world.database.transaction():
+        world.database.run("DELETE FROM service")
+    with pytest.raises(Damaged):
+        world.watch.tick()
+
+
+def test_a_store_that_does_not_work_keeps_no_switch_from_moving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tidying up is the only thing the watch does with objects."""
+    made = an_armed_dossier(world, PLAN)
+
+    def broken(*given: object) -> int:
+        raise Damaged("The object store does not work.")
+
+    monkeypatch.setattr(compose.deposit, "sweep", broken)
+    tick = compose.watch_ticker(
+        compose.Vault(None, world.records, world.objects, world.custodian),  # type: ignore[arg-type]
+        lambda said: None,
+    )
+    world.skip(25 * HOUR)
+    world.clock.at += HOUR
+    tick()
+    assert made.stage is Stage.REMINDED
+
+
+def test_health_speaks_of_the_watch_and_not_of_whoever_else_is_busy(world: World) -> None:
+    class Told:
+        tick = TICK
+
+    vault = compose.Vault(Told(), world.records, world.objects, world.custodian)  # type: ignore[arg-type]
+    assert not compose.ticking(vault)
+    world.beat()
+    assert compose.ticking(vault)
+    for _ in range(20):
+        # The web and the deliverer go on; nobody moves a switch.
+        world.clock.at += TICK
+        world.deliver()
+    assert not compose.ticking(vault)
+
+
+def test_a_crash_anywhere_in_a_move_leaves_all_of_it_or_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T9, S6: at every write of the release in turn."""
+    world.short = True
+    made = an_armed_dossier(world, SHORT)
+    until(made, Stage.GRACE)
+    due = world.records.switch(made.id).switch.due
+    assert due is not None
+    with world.database.transaction():
+        world.database.run("UPDATE service SET served = :due, grown = at", due=due)
+    start = world.snapshot()
+    crashes = 0
+    for allowed in range(40):
+        world.rewind(start)
+        left = [allowed]
+        run = type(world.database).run
+
+        def until_the_power_goes(self: object, sql: str, /, **params: object) -> int:
+            if left[0] == 0:  # noqa: B023
+                raise Conflict("The power went.", code="busy")
+            left[0] -= 1  # noqa: B023
+            return run(self, sql, **params)  # type: ignore[arg-type]  # noqa: B023
+
+        with monkeypatch.context() as broken:
+            broken.setattr(type(world.database), "run", until_the_power_goes)
+            try:
+                world.watch.tick()
+            except Conflict:
+                crashes += 1
+        world.reopen()
+        released = made.stage is Stage.RELEASED
+        assert released == (world.records.release(made.id) is not None)
+        letters = world.database.all("SELECT id FROM outbox WHERE kind = 'release'")
+        assert len(letters) == (3 if released else 0)
+        if released and left[0] > 0:
+            break
+    else:
+        raise AssertionError("it never got through")
+    assert allowed > 5
+    world.rewind(start)
+
+
+def test_a_release_withdraws_what_the_ladder_had_left_to_say(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    until(made, Stage.RELEASED)
+    waiting = {row["kind"] for row in world.database.all("SELECT kind FROM outbox WHERE state = 'waiting'")}
+    assert waiting <= {"release", "released-her"}
+
+
+def test_nothing_leaves_released(world: World) -> None:
+    """S3."""
+    made = an_armed_dossier(world, PLAN)
+    until(made, Stage.RELEASED)
+    before = world.records.release(made.id)
+    made.hers.check_in()
+    for kind, fields in (
+        (statements.Pause, {"length": HOUR}),
+        (statements.Resume, {}),
+        (statements.Destroy, {}),
+        (statements.PlanChange, {"plan": statements.Dwells(*[24 * HOUR] * 4)}),
+        (statements.Arm, {"epoch": 1, "anyway": True}),
+    ):
+        with pytest.raises(AfterwordError):
+            made.hers.order(made.id, kind, **fields)
+    with world.records.transaction() as now:
+        watch.apply(world.records, world.custodian, now, made.id, switch.Restored())
+    world.skip(365 * 24 * HOUR)
+    cooling.take_effect(world.records, world.custodian)
+    assert made.stage is Stage.RELEASED
+    assert world.records.release(made.id) == before
