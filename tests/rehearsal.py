@@ -1,9 +1,13 @@
 """What all stories agree on: who there is, what the dossier is called, what was deposited first."""
 
+import json
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from theatre import Person
+from theatre import Cast, Person, until
 
 JOURNALIST = "Ana"
 COLLEAGUES = ["Bruno", "Chiara", "Daniel"]
@@ -33,3 +37,34 @@ def invent(folder: Path) -> None:
 def fall_silent(ana: Person, every: str = "1s") -> None:
     """Shorter is at once: what is left of the hour is over, and the ladder begins."""
     ana.type("plan", TITLE, "--every", every)
+
+
+class Move(NamedTuple):
+    """One step of a switch as the server's own history has it; `served` in ms."""
+
+    before: str
+    after: str
+    by: str
+    served: int
+
+
+def history(cast: Cast, what: str) -> list[dict[str, Any]]:
+    """What happened to anybody, oldest first."""
+    place = f"file:{cast.server.folder}/afterword.db?mode=ro"
+    with closing(sqlite3.connect(place, uri=True)) as db:
+        rows = db.execute("SELECT entry FROM history ORDER BY account, number").fetchall()
+    return [entry for (row,) in rows if (entry := json.loads(row))["what"] == what]
+
+
+def moves(cast: Cast) -> list[Move]:
+    return [
+        Move(each["before"], each["after"], each["by"], each["served"]) for each in history(cast, "moved")
+    ]
+
+
+def stage_of(ana: Person, title: str = TITLE) -> str:
+    return next(each["stage"] for each in ana.ask("status")["dossiers"] if each["title"] == title)
+
+
+def wait_for_stage(cast: Cast, stage: str, times: int = 1) -> None:
+    until(lambda: [each.after for each in moves(cast)].count(stage) >= times, f"the stage {stage}")

@@ -61,13 +61,26 @@ class Mailroom:
     def __init__(self) -> None:
         self.letters: list[EmailMessage] = []
         self.refusing = False
+        self.unknown: set[str] = set()
+        """Mailboxes that do not exist."""
+        self.turned_away = 0
         self.told: Callable[[EmailMessage], None] = lambda letter: None
         self._controller = _AnyPort(self, hostname="127.0.0.1", port=0)
         self._controller.start()
         self.port = self._controller.port
 
+    async def handle_RCPT(
+        self, server: object, session: object, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            self.turned_away += 1
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 known"
+
     async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:
         if self.refusing:
+            self.turned_away += 1
             return "451 try again later"
         letter = BytesParser(policy=email.policy.default).parsebytes(envelope.content)
         self.letters.append(letter)
