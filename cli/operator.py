@@ -220,20 +220,29 @@ def backup(settings: Settings, folder: Path, as_json: bool) -> None:
 @operator.command()
 @server_options
 @click.argument("source", metavar="BACKUP", type=click.Path(exists=True, path_type=Path))
+@click.option("--anyway", is_flag=True, help="Even if objects are lost: no other backup has them either.")
 @terminal.json_option
-def restore(settings: Settings, source: Path, as_json: bool) -> None:
+def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> None:
     """Make a server of BACKUP (a file, or the newest in a folder), in a folder where there is none.
 
     Needs the server key in AFTERWORD_SERVER_KEY_FILE. Every armed switch begins its whole ladder anew.
     """
     from vault import compose
 
-    begun, back = compose.restore(settings, source)
+    begun, back = compose.restore(settings, source, anyway=anyway)
+    for key in back.lost:
+        dossier, _, name = key.partition("/")
+        terminal.warn(f"object {name} of dossier {dossier} is lost.")
+    if back.lost:
+        terminal.say(
+            f"{len(back.lost)} objects are lost. Tell the journalists to push again: what they still have of it is "
+            "sent anew."
+        )
     terminal.answer(
-        {"switches": begun, "copied": back.copied, "objects": back.objects},
+        {"switches": begun, "copied": back.copied, "objects": back.objects, "lost": back.lost},
         as_json,
         lambda _: (
-            f"Restored, with {back.objects} objects; {begun} switches begin their whole ladder anew. "
+            f"Restored, with {back.objects - len(back.lost)} objects; {begun} switches begin their whole ladder anew. "
             f"Start it with: afterword serve --data {settings.data}"
         ),
     )

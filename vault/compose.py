@@ -91,10 +91,11 @@ def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:
     )
 
 
-def restore(settings: Settings, source: Path) -> tuple[int, Copied]:
+def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[int, Copied]:
     """A server out of a backup (a file, or the newest in a folder), only where there is none yet.
 
     How many switches begin their ladder anew, and what became of the objects. Interrupted, it can be run again.
+    `anyway`: even though objects are lost.
     """
     file = max(source.glob("*.backup"), default=None) if source.is_dir() else source
     if file is None:
@@ -126,7 +127,7 @@ def restore(settings: Settings, source: Path) -> tuple[int, Copied]:
         database.migrate()
         database.check()
         vault = assemble(settings, database, open_objects(settings.objects))
-        back = keeping.bring_objects(vault.records, vault.objects, file.parent)
+        back = keeping.bring_objects(vault.records, vault.objects, file.parent, anyway=anyway)
         begun = keeping.begin_anew(vault.records, vault.custodian, secrets.token_hex(16))
     finally:
         database.close()

@@ -74,11 +74,12 @@ class Held(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a backup or a restore came to: the file, objects copied now, and objects in all."""
+    """What a backup or a restore came to: the file, objects copied now, objects in all, and those given up."""
 
     file: Path
     copied: int
     objects: int
+    lost: tuple[str, ...] = ()
 
 
 def glance(records: Records, objects: Objects) -> Glance:
@@ -205,11 +206,12 @@ def _fresh_ladder(records: Records, custodian: Custodian, now: Moment, dossier: 
         watch.apply(records, custodian, now, dossier, switch.Restored())
 
 
-def bring_objects(records: Records, objects: Objects, folder: Path) -> Copied:
+def bring_objects(records: Records, objects: Objects, folder: Path, *, anyway: bool = False) -> Copied:
     """Every object the database names, from the backup's folder into the store.
 
     Refused `incomplete` if some are missing or not what their names say, when all others are there: another folder
-    may have them.
+    may have them. `anyway`: they are lost, and named. Their rows go, so that whoever has what was in them is asked
+    to send it again.
     """
     copied, names = 0, list(_objects_named(records))
     lacking = []
@@ -220,13 +222,26 @@ def bring_objects(records: Records, objects: Objects, folder: Path) -> Copied:
             copied += 1
         else:
             lacking.append(key)
-    if lacking:
+    if lacking and not anyway:
         raise Refused(
             f"{len(lacking)} of {len(names)} objects are not in this backup, or not whole: {lacking[0]} among them. "
-            "The others were brought back; run the command again on a folder that has these.",
+            "The others were brought back; run the command again on a folder that has these, or, if none has them, "
+            "with --anyway.",
             code="incomplete",
         )
-    return Copied(folder, copied, len(names))
+    # What no head names is in no backup; a row without its object would let a head name what is not here.
+    adrift = [key for key in map("/".join, records.drifting_objects()) if not objects.has(key)]
+    _give_up(records, [*lacking, *adrift])
+    return Copied(folder, copied, len(names), tuple(lacking))
+
+
+def _give_up(records: Records, keys: list[str]) -> None:
+    with records.transaction():
+        for key in keys:
+            dossier, _, name = key.partition("/")
+            row = records.dossier(dossier)
+            if row is not None and records.lose_object(dossier, name):
+                records.use_quota(row.journalist, -OBJECT_SIZE)
 
 
 def _bring_in(objects: Objects, key: str, source: Path) -> bool:

@@ -14,7 +14,8 @@ import pytest
 
 from cli.main import invoke
 from cli.operator import read_size
-from vault import compose, wire
+from tests.world import World, an_armed_dossier
+from vault import compose, keeping, wire
 from vault.couriers.probe import Door
 from vault.errors import BadUsage
 from vault.settings import read_settings
@@ -268,6 +269,29 @@ def test_a_cut_or_altered_backup_restores_nothing(
         file.write_bytes(spoilt)
         assert run("restore", str(file), "--data", str(tmp_path / "back")) in {3, 7}
         assert not (tmp_path / "back" / "afterword.db").exists()
+
+
+def test_a_restore_that_lacks_an_object_names_it_and_goes_on_only_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "before").mkdir()
+    world = World(tmp_path / "before")
+    names = an_armed_dossier(world).push(2)
+    made = keeping.back_up(
+        world.database, world.records, world.objects, world.custodian, tmp_path, tmp_path / "kept"
+    )
+    (key := tmp_path / "key").write_text(world.key.write())
+    world.close()
+    next(made.file.parent.rglob(names[0])).unlink()
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(key))
+    again = ["restore", str(made.file), "--data", str(tmp_path / "back")]
+    assert run(*again) == 3
+    assert "afterword: incomplete" in capsys.readouterr().err
+    assert not (tmp_path / "back" / "afterword.db").exists()
+    assert run(*again, "--anyway") == 0
+    said = capsys.readouterr()
+    assert f"object {names[0]} of dossier" in said.err
+    assert "Restored, with 3 objects; 1 switches begin" in said.out
 
 
 def test_the_doctor_names_what_is_wrong_with_a_server(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.world import Dossier, Person, World, an_armed_dossier
-from vault import accounts, age, keeping, statements, wire
+from vault import accounts, age, deposit, keeping, statements, wire
 from vault.clock import DAY, HOUR
 from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Unauthenticated, Untrusted
 from vault.keeping import Copied
@@ -16,7 +16,7 @@ from vault.plans import DEFAULT_PLAN
 from vault.statements import Login
 from vault.storage.records import Records
 from vault.storage.sqlite import SqliteDatabase
-from vault.stream import OBJECT_SIZE
+from vault.stream import OBJECT_SIZE, SLICE_SIZE, seal_object
 from vault.switch import Stage
 
 VECTORS = sorted((Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "backup").glob("*.txt"))
@@ -224,6 +224,37 @@ def test_a_backup_that_lacks_an_object_is_not_taken_for_whole_and_gives_the_othe
     assert list(world.objects.unfinished(armed.id)) == []
     copy.write_bytes(whole)
     assert keeping.bring_objects(world.records, world.objects, made.file.parent).copied == 1
+
+
+def test_a_lost_object_is_given_up_only_on_request_and_then_asked_for_again(
+    world: World, armed: Dossier, tmp_path: Path
+) -> None:
+    names = armed.push(3)
+    made = back_up(world, tmp_path / "copies")
+    (tmp_path / "copies/objects" / armed.id / names[1]).unlink()
+    world.objects = type(world.objects)()
+    used = armed.hers.account.used
+    back = keeping.bring_objects(world.records, world.objects, made.file.parent, anyway=True)
+    assert back.lost == (f"{armed.id}/{names[1]}",)
+    assert back.copied == back.objects - 1 == 4
+    assert armed.hers.account.used == used - OBJECT_SIZE
+    asked = deposit.missing(world.records, armed.hers.account, armed.id, tuple(names))
+    assert asked.missing == (names[1],)
+    head = deposit.heads(world.records, armed.hers.account, armed.id, 1).heads[0]
+    assert statements.read(head.encode(), armed.hers.card.verify_key, statements.Head).objects == tuple(names)
+    assert keeping.bring_objects(world.records, world.objects, made.file.parent).lost == ()
+
+
+def test_no_head_can_name_an_object_that_was_adrift_when_the_backup_was_made(
+    world: World, armed: Dossier, tmp_path: Path
+) -> None:
+    ana = armed.hers
+    drifting = seal_object(bytes(SLICE_SIZE), armed.key.recipient, os.urandom)
+    deposit.receive(world.records, world.objects, ana.account, armed.id, drifting.name, 0, [drifting.data], 0)
+    used = ana.account.used
+    come_back(world, back_up(world, tmp_path / "copies"), tmp_path)
+    assert ana.account.used == used - OBJECT_SIZE
+    assert deposit.missing(world.records, ana.account, armed.id, (drifting.name,)).missing == (drifting.name,)
 
 
 def test_no_session_and_no_nonce_of_the_life_before_is_taken(

@@ -194,6 +194,17 @@ class Dossiers(Rows):
             )
         ]
 
+    def drifting_objects(self) -> list[tuple[str, str]]:
+        """Every object that no head names."""
+        return [
+            (str(row["dossier"]), str(row["name"]))
+            for row in self.db.all("SELECT dossier, name FROM objects WHERE bundle IS NULL")
+        ]
+
+    def lose_object(self, dossier: str, name: str) -> int:
+        """Its file is gone for good; heads that name it stay."""
+        return self.db.run("DELETE FROM objects WHERE dossier = :d AND name = :n", d=dossier, n=name)
+
     def has_objects(self, dossier: str) -> bool:
         return self.db.one("SELECT 1 AS yes FROM objects WHERE dossier = :d LIMIT 1", d=dossier) is not None
 
