@@ -15,7 +15,7 @@ import msgspec
 from cli import calendar, terminal
 from cli.home import Home
 from cli.remote import Remote
-from vault import age, statements, wire
+from vault import age, statements, titles, wire
 from vault.clock import SystemClock
 from vault.errors import AfterwordError, Conflict, StaleSequence
 from vault.identity import Keyring
@@ -139,8 +139,9 @@ def _title(state: wire.DossierState, keyring: Keyring) -> str:
     if state.title is None:
         return state.dossier[:8]
     try:
-        return terminal.one_line(age.open_sealed(wire.read_blob(state.title), keyring.seal).decode())
-    except (AfterwordError, UnicodeDecodeError):
+        opened = age.open_sealed(wire.read_blob(state.title), keyring.seal)
+        return terminal.one_line(titles.read_title(opened, state.dossier))
+    except AfterwordError:
         return state.dossier[:8]
 
 

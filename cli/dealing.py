@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vault import age, envelope, rosters, sharing, statements, wire
+from vault import age, envelope, rosters, sharing, statements, titles, wire
 from vault.errors import Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.rosters import SealedDeal
@@ -130,7 +130,7 @@ def deal_first(
         shares=_blobs(sealed),
         release_shares=_blobs(sealed_release),
         deal=wire.write_blob(deal),
-        title=wire.write_blob(age.seal(title.encode(), keyring.seal.recipient, random)),
+        title=wire.write_blob(age.seal(titles.write_title(dossier, title), keyring.seal.recipient, random)),
     )
 
 

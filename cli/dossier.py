@@ -16,7 +16,7 @@ from cli.dealing import Terms
 from cli.orders import DURATION
 from cli.people import choose, meet
 from cli.session import Session, signed_in
-from vault import age, envelope, statements, wire
+from vault import age, envelope, statements, titles, wire
 from vault.clock import write_duration
 from vault.errors import AfterwordError, Conflict, Malformed, NotFound, Refused, Unreachable, Untrusted
 from vault.plans import DEFAULT_COOLING, DEFAULT_PLAN, Plan
@@ -176,7 +176,7 @@ def _send(session: Session, request: wire.DossierCreation) -> Created:
     by_card = {known.card.envelope.decode(): known.label for known in home.cards()}
     return Created(
         dossier=roster.dossier,
-        title=age.open_sealed(sealed_title, session.keyring.seal).decode(),
+        title=titles.read_title(age.open_sealed(sealed_title, session.keyring.seal), roster.dossier),
         recipient=roster.recipient,
         k=roster.k,
         collaborators=tuple(by_card.get(each.card, "?") for each in roster.collaborators),

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cli import disk
-from vault import age, identity
+from vault import age, identity, titles
 from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.statements import Role
@@ -275,7 +275,7 @@ class Home:
         """Its title, opened; None where this computer has not learned it yet."""
         if dossier.title_sealed is None:
             return None
-        return age.open_sealed(dossier.title_sealed, keyring.seal).decode("utf-8", "replace")
+        return titles.read_title(age.open_sealed(dossier.title_sealed, keyring.seal), dossier.id)
 
     def dossier_named(self, title: str, keyring: Keyring) -> KnownDossier:
         """By title, or by the beginning of its id. Refused with code `no-such-dossier` lists what there is."""

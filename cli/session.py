@@ -13,7 +13,7 @@ from typing import Final
 from cli import chain, terminal
 from cli.home import Home, KnownDossier
 from cli.remote import Remote
-from vault import age, envelope, identity, statements, wire
+from vault import age, envelope, identity, statements, titles, wire
 from vault.clock import DAY
 from vault.errors import AfterwordError, Malformed, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
@@ -173,7 +173,7 @@ def _learn_title(session: Session, state: wire.DossierState) -> bytes | None:
     if state.role == "journalist":
         sealed = None if state.title is None else wire.read_blob(state.title)
         if sealed is not None:
-            age.open_sealed(sealed, session.keyring.seal).decode("utf-8", "strict")
+            titles.read_title(age.open_sealed(sealed, session.keyring.seal), state.dossier)
         return sealed
     # Only a share that holds against roster and commitment may say what a dossier is called.
     from cli import shares
@@ -183,4 +183,5 @@ def _learn_title(session: Session, state: wire.DossierState) -> bytes | None:
         raise entrusted.wrong
     if not isinstance(entrusted, shares.Sound):
         return None
-    return age.seal(entrusted.share.title.encode(), session.keyring.seal.recipient, os.urandom)
+    written = titles.write_title(state.dossier, entrusted.share.title)
+    return age.seal(written, session.keyring.seal.recipient, os.urandom)

@@ -16,7 +16,7 @@ from cli.combine import Case
 from cli.home import KnownCard, KnownDossier
 from cli.session import Session
 from cli.terminal import one_line
-from vault import age, sharing, wire
+from vault import age, sharing, titles, wire
 from vault.errors import (
     AfterwordError,
     BadUsage,
@@ -220,7 +220,8 @@ def _remember(
 ) -> None:
     """The title rests here only sealed to ourselves, and is sealed anew only when it has changed."""
     same = known is not None and known.title_sealed is not None and title == (one_line(share.title) or None)
-    sealed = None if same else age.seal(share.title.encode(), session.keyring.seal.recipient, os.urandom)
+    written = titles.write_title(roster.roster.dossier, share.title)
+    sealed = None if same else age.seal(written, session.keyring.seal.recipient, os.urandom)
     session.home.remember_dossier(
         roster.roster.dossier,
         "collaborator",

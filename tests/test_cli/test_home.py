@@ -11,7 +11,7 @@ import pytest
 from cli import disk
 from cli.home import KEYRING, Home
 from test_cli.loopback import a_person
-from vault import age, identity
+from vault import age, identity, titles
 from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted, WrongPassphrase
 
 ID, OTHER = "ab" * 16, "abcd" + "00" * 14
@@ -30,7 +30,7 @@ def a_home(path: Path, joined: bool = True) -> tuple[Home, identity.Keyring]:
 
 
 def a_dossier(home: Home, keyring: identity.Keyring, id: str = ID, title: str = "Fishing licences") -> None:
-    sealed = age.seal(title.encode(), keyring.seal.recipient, secrets.token_bytes)
+    sealed = age.seal(titles.write_title(id, title), keyring.seal.recipient, secrets.token_bytes)
     home.remember_dossier(id, "journalist", epoch=1, roster_hash="0" * 64, title_sealed=sealed)
 
 

@@ -100,6 +100,28 @@ def test_restoring_learns_titles_rosters_and_heads_again(newsroom: Newsroom) -> 
         assert new.title(known, new.unlock(PASSPHRASE)) == "Fishing licences"
 
 
+def test_one_dossiers_name_on_another_is_noticed_before_anything_is_pushed_into_it(
+    newsroom: Newsroom,
+) -> None:
+    words = words_shown(newsroom.journalist("Ana"))
+    newsroom.dossier()
+    people = ("--collaborator", "Bea", "--threshold", "1", "--every", "1h", "--cooling", "1h")
+    newsroom.ran("Ana", "dossier", "create", "Harbour", *people)
+    records = newsroom.vault.records
+    with records.transaction():
+        first, second = records.db.all("SELECT id, title FROM dossiers")
+        for one, other in ((first, second), (second, first)):
+            records.db.run("UPDATE dossiers SET title = :t WHERE id = :id", t=other["title"], id=one["id"])
+    answers = [" ".join(words), PASSPHRASE, PASSPHRASE]
+    joined = newsroom.run("new", "join", "--from-words", newsroom.restore_address, answers=answers)
+    assert joined.err.count("under the name of another dossier") == 2
+    (newsroom.folder / "papers").mkdir()
+    (newsroom.folder / "papers" / "one.txt").write_text("the first page")
+    pushed = newsroom.run("new", "push", "Harbour", str(newsroom.folder / "papers"))
+    assert pushed.code != 0
+    assert not records.all_objects()
+
+
 def test_the_server_is_told_nothing_when_its_card_is_another(newsroom: Newsroom) -> None:
     newsroom.journalist("Ana")
     newsroom.journalist("Eve")
