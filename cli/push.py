@@ -22,7 +22,7 @@ from cli.depositing import Done, Left, deposit
 from cli.journal import Journal
 from cli.scan import Source, choose_sources
 from cli.sender import Sender
-from cli.survey import Names, Survey, at_most, check_room, measure, shrunk, survey
+from cli.survey import Names, Survey, at_most, check_room, measure, nearly_full, shrunk, survey
 from vault import age, tree, wire
 from vault.clock import Clock, SystemClock
 from vault.errors import BadUsage, OverQuota, Refused
@@ -150,7 +150,7 @@ def run_push(
                 terminal.warn(sentence)
             if wishes.dry_run:
                 return _rehearse(known.id, seen, journal, names, roster.roster.minimum)
-            _check_room(remote, seen, journal, names, roster.roster.minimum)
+            account = _check_room(remote, seen, journal, names, roster.roster.minimum)
             _note_fresh_start(journal, names, sources, fresh)
             with ThreadPoolExecutor(THREADS, "seal") as threads:
                 bundler = Bundler(
@@ -179,6 +179,8 @@ def run_push(
         terminal.warn(
             "another computer of yours started this dossier afresh; push again, so that everything here lies on top."
         )
+    if sentence := nearly_full(account, sum(sent)):
+        terminal.warn(sentence)
     replaced = fresh is not None and not done.problems
     return _report(known.id, seen, bundler.sums, done, sum(sent), replaced, finished=found.finished)
 
@@ -251,7 +253,9 @@ def _remember(home: "Home", dossier: str, roster: SignedRoster, commits: Committ
         )
 
 
-def _check_room(remote: "Remote", seen: Survey, journal: Journal, names: Names, minimum: int) -> None:
+def _check_room(
+    remote: "Remote", seen: Survey, journal: Journal, names: Names, minimum: int
+) -> wire.AccountState:
     """Nothing is sent that would not fit. Only when the rough bound is too much is everything read for a better one."""
     limits = remote.info().limits
     if limits.object_size != OBJECT_SIZE:
@@ -263,6 +267,7 @@ def _check_room(remote: "Remote", seen: Survey, journal: Journal, names: Names, 
     except OverQuota:
         terminal.say("This may be more than your quota holds; looking first at what of it is new …")
         check_room(_measure(seen, journal, names, minimum), account, limits.free)
+    return account
 
 
 def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:

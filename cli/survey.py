@@ -18,6 +18,9 @@ from vault.identity import DedupKey
 from vault.stream import OBJECT_SIZE, SLICE_SIZE
 from vault.wire import AccountState
 
+NEARLY_FULL: Final = 80
+"""Per cent of the quota."""
+
 _FEWER: Final = 2
 _WORTH_A_WORD: Final = 10
 _LINE: Final = 400
@@ -156,6 +159,14 @@ def check_room(needed: int, account: AccountState, largest: int) -> None:
             "tell its operator.",
             code="no-space",
         )
+
+
+def nearly_full(account: AccountState, sent: int) -> str | None:
+    """A sentence once four fifths of the quota are used, while there is still time to ask for more."""
+    used = account.used + sent
+    if used * 100 < account.quota * NEARLY_FULL:
+        return None
+    return f"{size(used)} of your {size(account.quota)} on this server are used; ask the operator for more in time."
 
 
 def _on_server(length: int, minimum: int) -> int:

@@ -304,6 +304,19 @@ def test_the_last_part_of_the_quota_is_kept_for_small_pushes(
     assert world.push(case).complete
 
 
+def test_a_push_warns_once_four_fifths_of_the_quota_are_used(
+    world: World, case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.push(case)
+    held = len(world.server.objects) * 1_048_576
+    world.server.quota = held * 5 // 4 + 1
+    world.push(case)
+    assert "are used" not in capsys.readouterr().err
+    world.server.quota = held * 5 // 4
+    world.push(case)
+    assert "are used; ask the operator for more in time" in capsys.readouterr().err
+
+
 def test_even_a_push_that_breaks_leaves_the_newest_head_for_the_next_check_in(
     world: World, case: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
