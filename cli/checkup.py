@@ -19,7 +19,6 @@ from vault.errors import AfterwordError
 from vault.settings import Settings
 
 if TYPE_CHECKING:
-    from vault.compose import Vault
     from vault.keeping import Glance
 
 STALE_TICKS: Final = 12
@@ -39,10 +38,12 @@ def examine_server(settings: Settings) -> Iterator[Finding]:
         vault.records.db.check()
         yield ok("database", "The database reads, every page and every reference.")
         seen = keeping.glance(vault.records, vault.objects)
+        lost = keeping.lost_objects(vault.records, vault.objects)
     except AfterwordError as wrong:
         yield problem(wrong.code, str(wrong))
         return
-    yield from _examine_key(settings, vault, seen)
+    yield from _examine_objects(lost)
+    yield from _examine_key(settings, seen)
     yield from _examine_time(settings, seen)
     yield from _examine_switches(seen)
     yield from _examine_mail(settings, seen)
@@ -53,7 +54,14 @@ def _examine_clock() -> Iterator[Finding]:
         yield problem("no-linux", "A server needs Linux, whose boot clock its switches count on.")
         return
     # Asking the kernel whether anybody sets the clock needs no permission; the answer's size is its own affair.
-    if ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) == _TIME_ERROR:
+    answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+    if answer < 0:
+        yield warning(
+            "clock-unknown",
+            "This computer does not say whether anybody keeps its clock right; see: timedatectl. Switches do not count "
+            "on it, but every date that people are shown does.",
+        )
+    elif answer == _TIME_ERROR:
         yield warning(
             "clock-unsynchronised",
             "Nothing keeps this computer's clock right; install chrony or systemd-timesyncd. Switches do not count on "
@@ -101,7 +109,20 @@ def _examine_disk(settings: Settings) -> Iterator[Finding]:
         yield ok("disk", f"{terminal.size(free)} are free.")
 
 
-def _examine_key(settings: Settings, vault: "Vault", seen: "Glance") -> Iterator[Finding]:
+def _examine_objects(lost: list[str]) -> Iterator[Finding]:
+    if lost:
+        dossier, _, name = lost[0].partition("/")
+        yield problem(
+            "objects-lost",
+            f"{len(lost)} objects are gone from the store, as {name} of dossier {dossier}. Put their files back "
+            "from a backup. If none has them: afterword operator backup, then restore with --anyway into a new folder "
+            "gives them up, and the journalists' next push sends anew what they still have of it.",
+        )
+    else:
+        yield ok("objects", "Every object that a deposit names is there.")
+
+
+def _examine_key(settings: Settings, seen: "Glance") -> Iterator[Finding]:
     if seen.key_copied is None:
         yield problem(
             "key-not-copied",

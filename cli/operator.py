@@ -4,7 +4,6 @@ Rule of this room: parse, call, print. It reads a server's data directly, so it 
 never reads what a journalist deposited, because nobody here can.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,8 +15,8 @@ from cli import terminal
 from cli.serving import address_here, deliver, server_options, watch, web, write_invite
 from cli.serving import serve as serve
 from vault.clock import write_duration
-from vault.errors import BadUsage, NotFound, Refused
-from vault.settings import Settings, read_settings
+from vault.errors import NotFound, Refused
+from vault.settings import Settings, read_settings, read_size
 
 if TYPE_CHECKING:
     from vault.compose import Vault
@@ -25,17 +24,6 @@ if TYPE_CHECKING:
 
 STALE_TICKS: Final = 12
 _REFUSED: Final = 3
-_SIZES: Final = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 2**10,
-    "mi": 2**20,
-    "gi": 2**30,
-    "ti": 2**40,
-}
 
 
 @click.group()
@@ -258,14 +246,6 @@ def examine(data: Path, as_json: bool) -> None:
     terminal.answer({"findings": findings}, as_json, lambda _: doctor.render(findings))
     if any(each.level == "problem" for each in findings):
         click.get_current_context().exit(_REFUSED)
-
-
-def read_size(text: str) -> int:
-    """`50GiB`, `500 MB`, `1000000` as bytes."""
-    found = re.fullmatch(r"\s*([0-9]{1,15})\s*([kmgt]i?)?b?\s*", text.lower())
-    if found is None:
-        raise BadUsage(f"{text!r} is not a size; write it like 50GiB or 500MB.", code="bad-size")
-    return int(found[1]) * _SIZES[found[2] or ""]
 
 
 def _open(settings: Settings) -> "Vault":

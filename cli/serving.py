@@ -36,7 +36,9 @@ def server_options(command: F) -> F:
     )
     @click.option("--bind", help="Address to listen on. [AFTERWORD_BIND, 127.0.0.1]")
     @click.option(
-        "--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 lets the system choose. [8470]"
+        "--port",
+        type=click.IntRange(0, 65_535),
+        help="Port to listen on; 0 lets the system choose. [AFTERWORD_PORT, 8470]",
     )
     @click.option("--url", help="The server's public address. [AFTERWORD_URL]")
     @click.option("--allow-short", is_flag=True, help="Allow plans of seconds: for rehearsals only.")

@@ -172,8 +172,8 @@ def back_up(
             copied += _copy_out(objects, key, folder / "objects" / key)
         except NotFound:
             gone.append(key)
-    # One whose dossier was destroyed meanwhile is no loss. Of any other everything else was copied first.
-    lost = set(gone) & set(_objects_named(records)) if gone else set()
+    # Of what is lost, everything else was copied first.
+    lost = _still_named(records, gone)
     if lost:
         raise Damaged(
             f"{len(lost)} objects are gone from the store, {min(lost)} among them; the rest was backed up. "
@@ -233,6 +233,16 @@ def bring_objects(records: Records, objects: Objects, folder: Path, *, anyway: b
     adrift = [key for key in map("/".join, records.drifting_objects()) if not objects.has(key)]
     _give_up(records, [*lacking, *adrift])
     return Copied(folder, copied, len(names), tuple(lacking))
+
+
+def lost_objects(records: Records, objects: Objects) -> list[str]:
+    """Objects that a head names and the store does not have: nobody will recover what is in them."""
+    return sorted(_still_named(records, [key for key in _objects_named(records) if not objects.has(key)]))
+
+
+def _still_named(records: Records, gone: list[str]) -> set[str]:
+    # One whose dossier was destroyed meanwhile is no loss.
+    return set(gone) & set(_objects_named(records)) if gone else set()
 
 
 def _give_up(records: Records, keys: list[str]) -> None:

@@ -4,6 +4,7 @@ Rule of this room: a setting is read here or nowhere; every `AFTERWORD_X` may be
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from vault.errors import BadUsage
 
 PORT: Final = 8470
 GIB: Final = 1024**3
+_LARGEST: Final = 2**62
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS_OF_TWO: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +106,21 @@ def read_settings(
                 ) from None
         return environment.get(f"AFTERWORD_{name}") or otherwise
 
-    def number(name: str, otherwise: int) -> int:
-        text = setting(name, str(otherwise))
+    def number(name: str, otherwise: int, least: int, most: int) -> int:
+        text = setting(name) or str(otherwise)
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+            raise BadUsage(
+                f"AFTERWORD_{name} is {text!r}; a whole number from {least} to {most} is needed.",
+                code="bad-setting",
+            )
+        return int(text)
+
+    def size(name: str, otherwise: int) -> int:
+        text = setting(name) or str(otherwise)
         try:
-            value = int(text or "")
-        except ValueError:
-            value = -1
-        if value < 0:
-            raise BadUsage(f"AFTERWORD_{name} is {text!r}; a whole number is needed.", code="bad-setting")
-        return value
+            return read_size(text)
+        except BadUsage as wrong:
+            raise BadUsage(f"AFTERWORD_{name}: {wrong}", code="bad-setting") from None
 
     folder = data or Path(setting("DATA") or "afterword-data")
     key = environment.get("AFTERWORD_SERVER_KEY_FILE")
@@ -126,7 +136,7 @@ def read_settings(
         server_key_file=Path(key) if key else folder / "server.key",
         url=public,
         bind=bind or setting("BIND") or "127.0.0.1",
-        port=PORT if port is None else port,
+        port=number("PORT", PORT, 0, 65_535) if port is None else port,
         short=bool(setting("ALLOW_SHORT")) if short is None else short,
         mail=read_mail(smtp, setting("SENDER"), setting("SMTP_PASSWORD"), setting("SMTP_CA"))
         if smtp
@@ -135,11 +145,22 @@ def read_settings(
         operator_language=setting("OPERATOR_LANGUAGE", "en") or "en",
         probe_url=setting("PROBE_URL"),
         probe_proxy=setting("PROBE_PROXY"),
-        quota=number("QUOTA", 20 * GIB),
-        low_water=number("LOW_WATER", GIB),
-        workers=number("WORKERS", 2),
-        threads=number("THREADS", 32),
+        quota=size("QUOTA", 20 * GIB),
+        low_water=size("LOW_WATER", GIB),
+        workers=number("WORKERS", 2, 1, 1_000),
+        threads=number("THREADS", 32, 1, 1_000),
     )
+
+
+def read_size(text: str) -> int:
+    """`50GiB`, `500 MB`, `1000000` as bytes."""
+    found = re.fullmatch(r"\s*([0-9]{1,19})\s*([kmgt]i?)?b?\s*", text.lower(), re.ASCII)
+    if found is None:
+        raise BadUsage(f"{text!r} is not a size; write it like 50GiB or 500MB.", code="bad-size")
+    size = int(found[1]) * (_UNITS | _UNITS_OF_TWO)[found[2] or ""]
+    if size > _LARGEST:
+        raise BadUsage(f"{text!r} is more than there is; write it like 50GiB or 500MB.", code="bad-size")
+    return size
 
 
 def check_url(url: str) -> None:

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from cli.main import invoke
-from cli.operator import read_size
 from tests.world import World, an_armed_dossier
 from vault import compose, keeping, wire
 from vault.couriers.probe import Door
-from vault.errors import BadUsage
 from vault.settings import read_settings
 
 PATIENCE = 30.0
@@ -321,24 +319,3 @@ def test_the_doctor_finds_a_damaged_database(data: Path, capsys: pytest.CaptureF
     assert invoke(["doctor", "--data", str(data), "--json"]) == 3
     found = {each["code"]: each["level"] for each in json.loads(capsys.readouterr().out)["findings"]}
     assert found["damaged"] == "problem"
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("1000", 1000),
-        ("1kB", 1000),
-        ("500 MB", 500_000_000),
-        ("50GiB", 50 * 2**30),
-        ("2t", 2 * 10**12),
-        ("0", 0),
-    ],
-)
-def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
-    assert read_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "-1", "1.5GB", "GB", "1 PB", "1GBB", "٣"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(BadUsage):
-        read_size(text)

@@ -1,0 +1,153 @@
+"""The operator's half of the doctor: each thing that would go wrong on the day is named before it."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cli import checkup
+from cli.doctor import Finding
+from tests.theatre import Mailroom, read
+from tests.world import Dossier, World, an_armed_dossier
+from vault import compose
+from vault.settings import Settings, read_settings
+from vault.storage.objects import open_objects
+from vault.stream import OBJECT_SIZE
+
+HERE = {"AFTERWORD_LOW_WATER": "0", "AFTERWORD_QUOTA": "1MB"}
+
+
+def examined(settings: Settings) -> dict[str, Finding]:
+    return {each.code: each for each in checkup.examine_server(settings)}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir(mode=0o700)
+    compose.found(read_settings({}, data=tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def mail() -> Iterator[Mailroom]:
+    room = Mailroom()
+    yield room
+    room.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [(0, "clock"), (5, "clock-unsynchronised"), (-1, "clock-unknown")]
+)
+def test_a_clock_that_nobody_keeps_right_is_pointed_out(
+    data: Path, monkeypatch: pytest.MonkeyPatch, answer: int, code: str
+) -> None:
+    kernel = SimpleNamespace(adjtimex=lambda buffer: answer)
+    monkeypatch.setattr(
+        checkup, "ctypes", SimpleNamespace(CDLL=lambda name: kernel, create_string_buffer=bytes)
+    )
+    found = examined(read_settings(HERE, data=data))
+    assert found[code].level == ("ok" if answer == 0 else "warning")
+
+
+def test_asking_the_kernel_about_its_clock_is_allowed_to_everybody() -> None:
+    assert ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) >= 0
+
+
+@pytest.mark.parametrize(
+    ("low_water", "quota", "code"),
+    [(0, 0, "disk"), (1 << 61, 0, "disk-full"), (0, 1 << 61, "disk-low")],
+)
+def test_room_is_judged_before_uploads_are_refused(data: Path, low_water: int, quota: int, code: str) -> None:
+    environment = {"AFTERWORD_LOW_WATER": str(low_water), "AFTERWORD_QUOTA": str(quota)}
+    assert code in examined(read_settings(environment, data=data))
+
+
+@pytest.mark.parametrize("name", ["", "server.key", "afterword.db"])
+def test_whatever_others_can_read_is_named(data: Path, name: str) -> None:
+    assert "files-private" in examined(read_settings(HERE, data=data))
+    (data / name).chmod(0o750)
+    # Opening a database closes it to others, so it is looked at before.
+    found = examined(read_settings(HERE, data=data))["files-exposed"]
+    assert str(data / name) in found.sentence
+
+
+def test_a_key_outside_of_the_data_is_looked_at_too(tmp_path: Path, data: Path) -> None:
+    kept = tmp_path / "kept.key"
+    kept.write_bytes((data / "server.key").read_bytes())
+    kept.chmod(0o644)
+    found = examined(read_settings({**HERE, "AFTERWORD_SERVER_KEY_FILE": str(kept)}, data=data))
+    assert str(kept) in found["files-exposed"].sentence
+    assert "key-beside-data" not in found
+
+
+def test_mail_is_tried_with_a_real_letter_to_every_operator(data: Path, mail: Mailroom) -> None:
+    environment = {
+        **HERE,
+        "AFTERWORD_SMTP": f"smtp://127.0.0.1:{mail.port}",
+        "AFTERWORD_OPERATOR": "ops@ngo.example night@ngo.example",
+        "AFTERWORD_OPERATOR_LANGUAGE": "es",
+    }
+    found = examined(read_settings(environment, data=data))
+    assert found["mail"].level == "ok"
+    assert [letter["To"] for letter in mail.letters] == ["ops@ngo.example", "night@ngo.example"]
+    assert "prueba" in read(mail.letters[0])
+    mail.unknown.add("night@ngo.example")
+    refused = examined(read_settings(environment, data=data))["mail-refused"]
+    assert "address 2" in refused.sentence
+    assert "night@" not in refused.sentence
+
+
+def test_without_an_operators_address_mail_is_not_called_tried(data: Path, mail: Mailroom) -> None:
+    found = examined(read_settings({**HERE, "AFTERWORD_SMTP": f"smtp://127.0.0.1:{mail.port}"}, data=data))
+    assert found["no-operator-address"].level == "warning"
+    assert "mail" not in found
+
+
+@pytest.fixture
+def deposited(tmp_path: Path) -> tuple[Path, Dossier]:
+    """A server on disk with one bundle, which runs no more."""
+    (tmp_path / "server").mkdir(mode=0o700)
+    world = World(tmp_path / "server")
+    dossier = an_armed_dossier(world)
+    store = open_objects(f"file://{tmp_path}/server/objects")
+    for (owner, name), body in world.objects._stored.items():
+        store.receive(f"{owner}/{name}", 0, [body], OBJECT_SIZE)
+    (tmp_path / "server" / "server.key").write_text(world.key.write())
+    world.close()
+    return tmp_path / "server", dossier
+
+
+def test_an_object_that_a_head_names_and_nobody_has_is_found_before_the_day(
+    deposited: tuple[Path, Dossier],
+) -> None:
+    data, dossier = deposited
+    assert examined(read_settings(HERE, data=data))["objects"].level == "ok"
+    lost = next(
+        path
+        for path in (data / "objects").rglob("*")
+        if path.is_file() and path.stat().st_size == OBJECT_SIZE
+    )
+    lost.unlink()
+    found = examined(read_settings(HERE, data=data))["objects-lost"]
+    assert found.level == "problem"
+    assert dossier.id in found.sentence
+
+
+def test_a_foreign_key_is_told_from_a_damaged_database(deposited: tuple[Path, Dossier]) -> None:
+    data, _ = deposited
+    key = data / "server.key"
+    whole = key.read_text()
+    key.write_text("no key")
+    assert "no-server-key" in examined(read_settings(HERE, data=data))
+    key.unlink()
+    compose.make_key(key)
+    assert "wrong-server-key" in examined(read_settings(HERE, data=data))
+    key.write_text(whole)
+    database = data / "afterword.db"
+    content = bytearray(database.read_bytes())
+    content[4_096:20_480] = os.urandom(16_384)
+    database.write_bytes(content)
+    assert "damaged" in examined(read_settings(HERE, data=data))

@@ -1,0 +1,140 @@
+"""What an operator sets, and what is no setting."""
+
+from pathlib import Path
+
+import pytest
+
+from vault.errors import BadUsage
+from vault.settings import GIB, Settings, check_url, read_mail, read_settings, read_size
+
+
+def settings(**given: str) -> Settings:
+    return read_settings({f"AFTERWORD_{name}": value for name, value in given.items()})
+
+
+def test_without_a_word_from_the_operator_a_server_is_small_local_and_careful() -> None:
+    plain = settings()
+    assert (plain.bind, plain.port, plain.url, plain.mail) == ("127.0.0.1", 8470, None, None)
+    assert (plain.quota, plain.low_water) == (20 * GIB, GIB)
+    assert (plain.short, plain.tick, plain.shortest_ladder) == (False, 5_000, 24 * 3_600_000)
+    assert plain.database == f"sqlite:///{Path.cwd()}/afterword-data/afterword.db"
+
+
+def test_the_command_line_goes_before_the_environment() -> None:
+    environment = {"AFTERWORD_DATA": "/a", "AFTERWORD_PORT": "1", "AFTERWORD_URL": "https://a.example"}
+    assert read_settings(environment).port == 1
+    given = read_settings(environment, data=Path("/b"), port=2, url="https://b.example/")
+    assert (given.data, given.port, given.url) == (Path("/b"), 2, "https://b.example")
+
+
+def test_any_setting_may_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
+    secret = tmp_path / "smtp"
+    secret.write_text("smtp+starttls://vault:p%40ss@mail.example\n")
+    mail = settings(SMTP_FILE=str(secret)).mail
+    assert mail is not None
+    assert (mail.host, mail.port, mail.tls) == ("mail.example", 587, "starttls")
+    assert (mail.user, mail.password, mail.sender) == ("vault", "p@ss", "afterword@mail.example")
+    with pytest.raises(BadUsage) as refused:
+        settings(SMTP_FILE=str(tmp_path / "nothing"))
+    assert refused.value.code == "bad-setting"
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("smtp", 25), ("smtp+starttls", 587), ("smtps", 465)])
+def test_each_way_of_mailing_has_its_usual_port(scheme: str, port: int) -> None:
+    assert read_mail(f"{scheme}://mail.example", None, None).port == port
+    assert read_mail(f"{scheme}://mail.example:2525", None, None).port == 2525
+
+
+@pytest.mark.parametrize(
+    "url", ["mail.example", "http://mail.example", "smtp://", "smtp://mail.example:port", "smtp://h:99999"]
+)
+def test_a_mail_server_that_cannot_be_meant_is_refused_with_what_to_write(url: str) -> None:
+    with pytest.raises(BadUsage, match="smtp"):
+        read_mail(url, None, None)
+
+
+def test_settings_show_no_password() -> None:
+    shown = repr(settings(SMTP="smtps://vault:geheim@mail.example"))
+    assert "geheim" not in shown
+    assert "vault:" not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://vault.example",
+        "http://127.0.0.1:8470",
+        "http://[::1]:1",
+        "http://localhost",
+        "http://x.onion",
+    ],
+)
+def test_an_address_with_tls_or_on_this_computer_or_an_onion_is_taken(url: str) -> None:
+    check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://vault.example", "vault.example", "ftp://vault.example", "https://", "http://onion.example"],
+)
+def test_no_address_is_taken_over_which_somebody_could_listen(url: str) -> None:
+    with pytest.raises(BadUsage) as refused:
+        settings(URL=url)
+    assert refused.value.code == "bad-url"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("WORKERS", "0"),
+        ("THREADS", "many"),
+        ("WORKERS", "٣"),
+        ("QUOTA", "1.5GiB"),
+        ("LOW_WATER", "-1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(BadUsage, match=f"AFTERWORD_{name}") as refused:
+        settings(**{name: value})
+    assert refused.value.code == "bad-setting"
+
+
+def test_operators_are_as_many_as_are_named() -> None:
+    assert settings(OPERATOR="a@x.example, b@y.example").operator_addresses == ("a@x.example", "b@y.example")
+    assert settings(OPERATOR=" ").operator_addresses == ()
+
+
+def test_only_a_rehearsal_may_be_short() -> None:
+    short = read_settings({}, short=True)
+    assert (short.tick, short.shortest_dwell, short.shortest_ladder, short.shortest_cooling) == (
+        200,
+        800,
+        0,
+        0,
+    )
+    assert settings(ALLOW_SHORT="1").short
+    assert not settings(ALLOW_SHORT="").short
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1000", 1000),
+        ("1kB", 1000),
+        ("500 MB", 500_000_000),
+        ("50GiB", 50 * 2**30),
+        ("2t", 2 * 10**12),
+        ("0", 0),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
+    assert read_size(text) == size
+    assert settings(QUOTA=text).quota == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5GB", "GB", "1 PB", "1GBB", "٣", "9999999999TiB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadUsage):
+        read_size(text)
