@@ -310,6 +310,8 @@ class Person:
 class Dossier:
     """A dossier as its journalist's computer made it. The test keeps K, which the product forgets."""
 
+    title = "Title"
+
     def __init__(self, hers: Person, readers: list[Person], k: int, plan: Plan, cooling: int) -> None:
         world = hers.world
         self.hers, self.readers, self.k = hers, readers, k
@@ -327,7 +329,7 @@ class Dossier:
         shares = sharing.split(secret, k, len(readers), os.urandom)
         sealed = [
             age.seal(
-                sharing.write_share(DealtShare(journalist, dossier, epoch, share, "Title")),
+                sharing.write_share(DealtShare(journalist, dossier, epoch, share, self.title)),
                 reader.card.recipient,
                 os.urandom,
             )
@@ -395,7 +397,7 @@ class Dossier:
             shares=tuple(wire.write_blob(blob) for blob in sealed),
             release_shares=(wire.write_blob(given),),
             deal=wire.write_blob(deal),
-            title=wire.write_blob(age.seal(b"Title", self.hers.card.recipient, os.urandom)),
+            title=wire.write_blob(age.seal(self.title.encode(), self.hers.card.recipient, os.urandom)),
         )
 
     def next_roster(self, readers: list[Person], k: int) -> tuple[wire.RosterChange, wire.Corrections, bytes]:
