@@ -179,8 +179,8 @@ def run_push(
         terminal.warn(
             "another computer of yours started this dossier afresh; push again, so that everything here lies on top."
         )
-    if sentence := nearly_full(account, sum(sent)):
-        terminal.warn(sentence)
+    if (full := nearly_full(account, sum(sent))) is not None:
+        terminal.warn(full)
     replaced = fresh is not None and not done.problems
     return _report(known.id, seen, bundler.sums, done, sum(sent), replaced, finished=found.finished)
 
