@@ -174,7 +174,7 @@ def watch(settings: Settings, parent: int | None, address: str | None) -> None:
     run_watch(
         compose.watch_ticker(vault, terminal.warn),
         settings.tick,
-        door.opens,
+        lambda: compose.knock(vault, door),
         PROBE_TICKS * settings.tick,
         lambda opened: compose.note_probe(vault, opened),
         stop,

@@ -15,6 +15,7 @@ from typing import Final
 from vault import accounts, age, cooling, custodian, deposit, keeping, outbox, watch
 from vault.clock import MINUTE, SystemClock
 from vault.couriers import Courier
+from vault.couriers.probe import Door
 from vault.couriers.smtp import SmtpCourier
 from vault.custodian import Custodian
 from vault.errors import BadUsage, Damaged, Malformed, NotFound, Refused, Untrusted
@@ -31,6 +32,7 @@ from vault.storage.records.switches import Server
 HOUSEKEEPING: Final = MINUTE
 LETTERS_AT_ONCE: Final = 20
 STALE_AFTER_TICKS: Final = 12
+MARK_LIVES: Final = MINUTE
 
 log = logging.getLogger("afterword.compose")
 
@@ -214,6 +216,15 @@ def _tidy(vault: Vault) -> None:
         deposit.sweep(vault.records, vault.objects)
     except Exception as wrong:
         log.error("tidying up failed: %s", type(wrong).__name__)
+
+
+def knock(vault: Vault, door: Door) -> bool:
+    """Whether a check-in could come in through the public door, and to this very database: if another server stands
+    at our address (the one this is a copy or a backup of), people check in there, and no time must count here."""
+    mark = secrets.token_hex(32)
+    with vault.records.transaction() as now:
+        vault.records.leave_mark(mark, now.lived + MARK_LIVES)
+    return door.opens(mark)
 
 
 def note_probe(vault: Vault, reached: bool) -> None:

@@ -16,6 +16,8 @@ from vault.statements import DossierId, Dwells, Hash, Index, Number, Role
 API: Final = "/api/v1"
 MAX_BODY: Final = 4 * 1024 * 1024
 MAX_BATCH: Final = 4_096
+MARK: Final = "Afterword-Mark"
+"""The header in which a server's own knock names the mark that it left, 64 hexadecimal digits."""
 
 Envelope = Annotated[str, msgspec.Meta(max_length=2_100_000)]
 """A DSSE envelope, exactly as signed."""
@@ -409,10 +411,12 @@ class History(Answer, frozen=True):
 
 
 class Health(Answer, frozen=True):
-    """GET /health: whether the watch ticks, for outside watchers; nothing about anybody."""
+    """GET /health: whether the watch ticks, for outside watchers; nothing about anybody. `mark`: the one that the
+    request named, if the watch has just left it in this very database."""
 
     ok: bool
     ticking: bool
+    mark: str | None = None
 
 
 T = TypeVar("T")

@@ -101,7 +101,9 @@ def server() -> Response:
 @bp.get("/health")
 def health() -> Response:
     ticking = compose.ticking(vault())
-    return answer(wire.Health(ok=ticking, ticking=ticking), 200 if ticking else 503)
+    mark = request.headers.get(wire.MARK)
+    known = mark if mark is not None and vault().records.has_mark(mark) else None
+    return answer(wire.Health(ok=ticking, ticking=ticking, mark=known), 200 if ticking else 503)
 
 
 @bp.post("/nonces")

@@ -40,24 +40,27 @@ def a_server(
         server.server_close()
 
 
-def health(ok: bool, ticking: bool) -> bytes:
-    return wire.write(wire.Health(ok=ok, ticking=ticking))
+MARK = "5f" * 32
+
+
+def health(ok: bool, ticking: bool, mark: str | None = MARK) -> bytes:
+    return wire.write(wire.Health(ok=ok, ticking=ticking, mark=mark))
 
 
 def test_a_server_that_is_well_opens_the_door() -> None:
     with a_server(200, health(ok=True, ticking=True)) as (url, asked):
-        assert Door(url + "/").opens()
+        assert Door(url + "/").opens(MARK)
     assert asked == ["/api/v1/health"]
 
 
 def test_a_server_whose_watch_has_not_begun_opens_the_door_so_that_it_can_begin() -> None:
     with a_server(503, health(ok=False, ticking=False)) as (url, _):
-        assert Door(url).opens()
+        assert Door(url).opens(MARK)
 
 
 def test_a_server_that_ticks_but_is_not_well_keeps_the_door_shut() -> None:
     with a_server(503, health(ok=False, ticking=True)) as (url, _):
-        assert not Door(url).opens()
+        assert not Door(url).opens(MARK)
 
 
 @pytest.mark.parametrize(
@@ -73,23 +76,29 @@ def test_a_server_that_ticks_but_is_not_well_keeps_the_door_shut() -> None:
 )
 def test_whatever_else_answers_in_its_place_is_not_our_server(status: int, body: bytes) -> None:
     with a_server(status, body) as (url, _):
-        assert not Door(url).opens()
+        assert not Door(url).opens(MARK)
+
+
+@pytest.mark.parametrize("mark", [None, "00" * 32])
+def test_a_server_over_another_database_is_not_ours_however_well_it_is(mark: str | None) -> None:
+    with a_server(200, health(ok=True, ticking=True, mark=mark)) as (url, _):
+        assert not Door(url).opens(MARK)
 
 
 def test_a_redirect_is_not_followed() -> None:
     with a_server(200, health(ok=True, ticking=True)) as (target, followed):
         with a_server(302, b"", {"Location": f"{target}/api/v1/health"}) as (url, _):
-            assert not Door(url).opens()
+            assert not Door(url).opens(MARK)
         assert followed == []
 
 
 def test_a_server_that_is_not_there_is_a_shut_door() -> None:
     with a_server(200, b"") as (url, _):
         gone = url
-    assert not Door(gone, timeout=500).opens()
+    assert not Door(gone, timeout=500).opens(MARK)
 
 
 def test_a_proxy_that_is_not_there_is_a_shut_door() -> None:
     with a_server(200, b"") as (url, _):
         gone = url
-    assert not Door("http://example.onion", proxy=gone.replace("http", "socks5h"), timeout=500).opens()
+    assert not Door("http://example.onion", proxy=gone.replace("http", "socks5h"), timeout=500).opens(MARK)

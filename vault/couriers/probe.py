@@ -24,13 +24,13 @@ class Door:
         self._timeout = urllib3.Timeout(total=timeout / 1000)
         self._pool = SOCKSProxyManager(proxy) if proxy else urllib3.PoolManager()
 
-    def health(self) -> wire.Health | None:
-        """What the server says of itself, or None if it was not our server that answered."""
+    def health(self, mark: str | None = None) -> wire.Health | None:
+        """What the server says of itself, or None if it was not a server of our kind that answered."""
         try:
             with self._pool.request(
                 "GET",
                 self._address,
-                headers={"Connection": "close"},
+                headers={"Connection": "close"} | ({} if mark is None else {wire.MARK: mark}),
                 timeout=self._timeout,
                 retries=False,
                 redirect=False,
@@ -42,8 +42,9 @@ class Door:
         except (urllib3.exceptions.HTTPError, OSError, ValueError, Malformed):
             return None
 
-    def opens(self) -> bool:
-        """Whether a check-in could come in: our server answers, and what it lacks is at most the watch itself."""
-        health = self.health()
+    def opens(self, mark: str) -> bool:
+        """Whether a check-in could come in to where `mark` was left: our server answers, over our own database, and
+        what it lacks is at most the watch itself. At our address may stand another, of which ours is a copy."""
+        health = self.health(mark)
         # `ok` waits for the first tick and the ticks count only while the door is open: one of them must begin.
-        return health is not None and (health.ok or not health.ticking)
+        return health is not None and health.mark == mark and (health.ok or not health.ticking)

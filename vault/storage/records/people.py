@@ -122,6 +122,16 @@ class People(Rows):
             == 1
         )
 
+    def leave_mark(self, mark: str, expires: int) -> None:
+        """What a knock at the public door names; whoever answers it over this database knows it."""
+        self.spend_nonce(f"mark {mark}", expires)
+
+    def has_mark(self, mark: str) -> bool:
+        return (
+            self.db.one("SELECT 1 AS yes FROM spent_nonces WHERE nonce = :nonce", nonce=f"mark {mark}")
+            is not None
+        )
+
     def forget_expired(self, lived: int) -> None:
         self.db.run("DELETE FROM sessions WHERE expires <= :lived", lived=lived)
         self.db.run("DELETE FROM spent_nonces WHERE expires < :lived", lived=lived)
