@@ -25,26 +25,26 @@ log = logging.getLogger("afterword.views")
 def dossiers(records: Records, account: Account) -> wire.Dossiers:
     """Hers first, then those she is a collaborator of."""
     with records.reading() as now:
-        rows = [*records.dossiers_of(account.id), *records.dossiers_shared_with(account.id)]
-        return wire.Dossiers(_legible(records, now, account, rows), now.wall)
+        names = [*records.names_of(account.id), *records.names_shared_with(account.id)]
+        return wire.Dossiers(_legible(records, now, account, names), now.wall)
 
 
 def hers(records: Records, account: Account) -> tuple[wire.DossierState, ...]:
     """What a check-in answers with."""
     with records.reading() as now:
-        return _legible(records, now, account, records.dossiers_of(account.id))
+        return _legible(records, now, account, records.names_of(account.id))
 
 
 def _legible(
-    records: Records, now: Moment, account: Account, rows: list[Dossier]
+    records: Records, now: Moment, account: Account, names: list[str]
 ) -> tuple[wire.DossierState, ...]:
     """One that does not read must not hide the others; asked for by name it answers `damaged`."""
     states = []
-    for row in rows:
+    for name in names:
         try:
-            states.append(_state(records, now, account, row))
+            states.append(_state(records, now, account, orders.find(records, account, name)))
         except Damaged:
-            log.error("dossier %s does not read", row.id)
+            log.error("dossier %s does not read", name)
     return tuple(states)
 
 

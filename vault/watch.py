@@ -182,9 +182,9 @@ def check_in(
         ledger.check(records, custodian, now, account, given)
         refused = _unmoved(records, now, account)
         left = {each.dossier for each in refused}
-        for dossier in records.dossiers_of(account.id):
-            if dossier.id not in left:
-                apply(records, custodian, now, dossier.id, switch.CheckIn())
+        for dossier in records.names_of(account.id):
+            if dossier not in left:
+                apply(records, custodian, now, dossier, switch.CheckIn())
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
 
@@ -192,12 +192,13 @@ def check_in(
 def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:
     """Those that a check-in cannot move, or that cannot be read: they must not cost her the others."""
     refused = []
-    for dossier in records.dossiers_of(account.id):
+    for dossier in records.names_of(account.id):
         try:
-            seen = records.switch(dossier.id).switch
+            records.dossier(dossier)
+            seen = records.switch(dossier).switch
             switch.step(seen, switch.CheckIn(), max(now.stamp, seen.entered), reachable=False)
         except AfterwordError as reason:
-            refused.append(wire.NotMoved(dossier.id, reason.code, str(reason)))
+            refused.append(wire.NotMoved(dossier, reason.code, str(reason)))
     return refused
 
 

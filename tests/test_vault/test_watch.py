@@ -254,6 +254,20 @@ def test_one_switch_that_does_not_read_costs_her_neither_the_check_in_nor_the_vi
         views.dossier(world.records, made.hers.account, made.id)
 
 
+def test_a_row_of_one_dossier_that_does_not_read_costs_her_no_check_in_either(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    second = another(made)
+    request = made.hers.checkin_request()
+    with world.database.transaction():
+        world.database.run("UPDATE dossiers SET roster = x'ff' WHERE id = :d", d=made.id)
+    _, refused = made.hers.check_in(request)
+    assert [(each.dossier, each.code) for each in refused] == [(made.id, "damaged")]
+    assert [each.dossier for each in views.hers(world.records, made.hers.account)] == [second.id]
+    assert [each.dossier for each in views.dossiers(world.records, made.readers[0].account).dossiers] == [
+        second.id
+    ]
+
+
 def test_a_lost_row_of_time_stops_the_watch(world: World) -> None:
     an_armed_dossier(world, PLAN)
     with world.database.transaction():

@@ -34,6 +34,25 @@ class Dossiers(Rows):
             account=account,
         )
 
+    def names_of(self, account: str) -> list[str]:
+        """The ids of her dossiers, whether or not their rows read."""
+        return [
+            str(row["id"])
+            for row in self.db.all(
+                "SELECT id FROM dossiers WHERE journalist = :account ORDER BY created, id", account=account
+            )
+        ]
+
+    def names_shared_with(self, account: str) -> list[str]:
+        return [
+            str(row["id"])
+            for row in self.db.all(
+                "SELECT d.id FROM dossiers d JOIN collaborators c ON c.dossier = d.id "
+                "WHERE c.account = :account ORDER BY d.created, d.id",
+                account=account,
+            )
+        ]
+
     def dossiers_shared_with(self, account: str) -> list[Dossier]:
         return self._all(
             Dossier,
