@@ -17,7 +17,7 @@ from cli import disk
 from vault import age, identity, titles
 from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
-from vault.statements import Role
+from vault.statements import MAX_AHEAD, Role
 
 KEYRING: Final = "keyring.age"
 STATE: Final = "state.db"
@@ -180,9 +180,15 @@ class Home:
         return number
 
     def seen_seq(self, seen: int) -> None:
-        """The server knows numbers up to `seen`; ours go on above it."""
+        """The server knows numbers up to `seen`; ours go on above it. Untrusted if no honest server can."""
         with self.transaction():
-            self.remember("seq", b"%d" % max(seen, self._number("seq") or 0))
+            mine = self._number("seq") or 0
+            if seen > mine + MAX_AHEAD and mine:
+                raise Untrusted(
+                    "The server claims to have statements from you that you cannot have made; ask its operator.",
+                    code="false-sequence",
+                )
+            self.remember("seq", b"%d" % max(seen, mine))
 
     def remember_acknowledgement(self, envelope: bytes) -> None:
         self.remember("acknowledgement", envelope)

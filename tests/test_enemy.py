@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from tests.world import World, an_armed_dossier
 from vault import compose, wire
 from vault.couriers.probe import Door
+from vault.errors import Refused
 from vault.settings import Settings, read_settings
 from web import create_app
 
@@ -40,6 +42,13 @@ def original(tmp_path: Path) -> Iterator[compose.Vault]:
     vault.records.db.close()
 
 
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "world", short=True)
+    yield world
+    world.close()
+
+
 # Too early
 
 
@@ -52,3 +61,11 @@ def test_no_time_counts_in_a_copy_of_a_server_while_people_reach_the_original(
     assert compose.knock(original, door)
     assert not compose.knock(copy, door)
     copy.records.db.close()
+
+
+def test_nobody_with_her_keys_for_a_minute_can_make_her_last_statement_for_her(world: World) -> None:
+    made = an_armed_dossier(world)
+    thief = made.hers
+    with pytest.raises(Refused, match="too far"):
+        thief.check_in(thief.checkin_request(seq=2**53 - 1))
+    made.hers.check_in()

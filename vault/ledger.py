@@ -12,7 +12,7 @@ from vault import envelope, statements
 from vault.custodian import Custodian
 from vault.errors import NotFound, Refused, StaleSequence
 from vault.service import Moment
-from vault.statements import Acknowledgement, Roster, Statement
+from vault.statements import MAX_AHEAD, Acknowledgement, Roster, Statement
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Stored
 
@@ -38,6 +38,12 @@ def check(
     seq = getattr(statement, "seq", None)
     if seq is not None and seq <= row.seq:
         raise StaleSequence(row.seq)
+    if seq is not None and seq > row.seq + MAX_AHEAD:
+        raise Refused(
+            "The number of this statement lies too far above the last one; restore this home from the paper words: "
+            "afterword join --from-words.",
+            code="sequence-too-far",
+        )
     nonce = getattr(statement, "nonce", None)
     if nonce is not None and not records.spend_nonce(
         nonce, custodian.check_nonce(nonce, now.lived, now.life)

@@ -25,6 +25,9 @@ Label = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 MAX_PEOPLE: Final = 255
 MAX_OBJECTS_PER_BUNDLE: Final = 4_096
 MAX_DOSSIERS: Final = 1_000
+MAX_AHEAD: Final = 1_000_000
+"""How far a `seq` may lie above the last one. Without a bound, one statement with the highest number there is would be
+the last that its account ever makes: whoever had her computer for a minute could silence her for good."""
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -55,7 +55,7 @@ class Route:
 
 # Where a statement is verified, and where one about a dossier is taken.
 _SIGNED: Final = ("untrusted",)
-_FRESH: Final = ("wrong-server", "stale-sequence", "stale-nonce", *_SIGNED)
+_FRESH: Final = ("wrong-server", "stale-sequence", "sequence-too-far", "stale-nonce", *_SIGNED)
 _ROSTER: Final = (
     "bad-roster",
     "bad-label",
@@ -170,6 +170,10 @@ REFUSALS: Final[dict[str, tuple[int, str]]] = {
     "pause-too-long": (409, "a pause above 90 days"),
     "plan-too-short": (409, "a plan below this server's least"),
     "released": (409, "the dossier has ended, by release or destruction"),
+    "sequence-too-far": (
+        409,
+        "`seq` is more than 1 000 000 above the last: a home that was told false numbers",
+    ),
     "stale-nonce": (409, "the nonce is not this server's, too old, or spent: get a new one and sign anew"),
     "stale-sequence": (409, "`seq` is not above `seen`: sign anew with a higher number"),
     "stale-version": (409, "a switch was moved by somebody else meanwhile: send the same again"),
