@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.world import TICK, Dossier, Host, Person, Snapshot, World, an_armed_dossier
-from vault import dossiers, orders, outbox, statements, wire
+from vault import accounts, dossiers, orders, outbox, statements, wire
 from vault.clock import HOUR
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.errors import AfterwordError
@@ -186,6 +186,16 @@ class Life(RuleBasedStateMachine):
             truth.stage, truth.entered, truth.landed = stage, self.real, None
             truth.gaps_entered = self.gaps
         self._look_at_plans()
+        if not self.address_gone and self.world.records.address(self.cast.extra_address) is None:
+            self.address_gone = True
+            if any(stage_of in (*LATE, Stage.ARMED, Stage.PAUSED) for stage_of in self._stages()):
+                self._effective("hers:address")
+            assert not any(stage_of in LATE for stage_of in self._stages()), (
+                "S13: she is not known to be well"
+            )
+
+    def _stages(self) -> list[Stage]:
+        return [self.world.stage(each) for each in self.truth]
 
     def _elapsed(self, dossier: str, truth: Truth, stage: Stage) -> None:
         before = {Stage.REMINDED: Stage.ARMED, Stage.WARNED: Stage.REMINDED, Stage.GRACE: Stage.WARNED}
@@ -372,14 +382,29 @@ class Life(RuleBasedStateMachine):
         self._take_up(f"{dossier}:destroy", self._order(dossier, statements.Destroy))
         self._look()
 
+    @rule()
+    def remove_an_address(self) -> None:
+        hers = self.cast.hers
+        address = self.cast.extra_address
+        if self.world.records.address(address) is None or "hers:address" in self.asked:
+            return
+        removed = self._send(
+            lambda: accounts.remove_address(self.world.records, self.world.custodian, hers.account, address)
+        )
+        if removed is not None:
+            self._take_up("hers:address", removed.change)
+        self._look()
+
     @precondition(lambda self: self.asked)
     @rule(pick=st.integers(0, 10))
     def cancel(self, pick: int) -> None:
         key = sorted(self.asked)[pick % len(self.asked)]
         dossier, kind = key.split(":")
+        changes = self.world.records.changes_of_account(self.cast.hers.account.id)
         change = next(
-            (each for each in self.world.records.changes_of_dossier(dossier) if each.kind == kind), None
+            (each for each in changes if each.kind == kind and dossier in (each.dossier, "hers")), None
         )
+        dossier = self.cast.first.id if dossier == "hers" else dossier
         if change is not None:
             self._order(dossier, statements.Cancel, change=change.hash)
             assert self.world.records.change(change.hash) is None
@@ -493,8 +518,14 @@ class Life(RuleBasedStateMachine):
         if change is None:
             return False
         self.asked[key] = (self.real, self.gaps)
+        about = key.split(":")[0]
+        running = [
+            each for each in self.truth if self.world.stage(each) not in (Stage.RELEASED, Stage.DESTROYED)
+        ]
         concerned = {self.cast.hers.account.id} | {
-            each.account for each in self.world.records.collaborators(key.split(":")[0])
+            each.account
+            for dossier in (running if about == "hers" else [about])
+            for each in self.world.records.collaborators(dossier)
         }
         told = {
             row["account"]
@@ -540,7 +571,7 @@ def test_no_life_breaks_an_invariant(cast: Cast) -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=int(os.environ.get("LIVES", "40")),
+            max_examples=int(os.environ.get("LIVES", "25")),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
