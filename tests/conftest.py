@@ -43,6 +43,26 @@ def prepared(joined: "Frozen", tmp_path_factory: pytest.TempPathFactory) -> "Fro
 
 
 @pytest.fixture(scope="session")
+def released(prepared: "Frozen", tmp_path_factory: pytest.TempPathFactory) -> "Frozen":
+    """After the silence: three bundles, of which the last began afresh, and nobody has given a share yet."""
+    from rehearsal import COLLEAGUES, JOURNALIST, TITLE, fall_silent, work_on
+
+    with prepared.thaw(tmp_path_factory.mktemp("released") / "cast") as cast:
+        ana, work = cast[JOURNALIST], cast.folder / "work"
+        (work / "numbat" / "pangolin ledger.csv").write_bytes(b"crane;harbour;901\n" * 5_000)
+        ana.type("push", TITLE, str(work / "numbat"), str(work_on(work)), "--note", "the film is new")
+        (work / "tapir").mkdir()
+        (work / "tapir" / "fossa list.txt").write_text("begun afresh\n")
+        ana.type("push", TITLE, str(work / "tapir"), "--replace")
+        ana.type("arm", TITLE)
+        ana.type("checkin")
+        fall_silent(ana)
+        for name in COLLEAGUES:
+            cast.mail.saying(cast[name].address, "can now be opened")
+        return cast.freeze()
+
+
+@pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> "Callable[..., Any]":
     """`with stage(prepared) as cast:` a copy of a frozen cast, alive."""
 

@@ -1,6 +1,7 @@
 """What all stories agree on: who there is, what the dossier is called, what was deposited first."""
 
 import json
+import os
 import random
 import sqlite3
 from contextlib import closing
@@ -8,6 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from theatre import Cast, Person, until
+
+from cli.home import Home
+from cli.remote import Remote
+from cli.session import Session
 
 JOURNALIST = "Ana"
 COLLEAGUES = ["Bruno", "Chiara", "Daniel"]
@@ -32,6 +37,17 @@ def invent(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (folder / "unsorted").mkdir()
+
+
+def work_on(folder: Path) -> Path:
+    """What she deposits later: a film, and names that not every computer can write. The folder `okapi`."""
+    okapi = folder / "okapi"
+    okapi.mkdir(parents=True)
+    (okapi / "dik-dik film.mov").write_bytes(random.Random("film").randbytes(3_300_000))
+    Path(os.fsdecode(os.fsencode(okapi) + b"/gerenuk \xe9.txt")).write_bytes(b"not in UTF-8\n")
+    (okapi / "two\nlines \x1b[31m.txt").write_text("what a name\n")
+    (okapi / "CON.txt").write_text("a device elsewhere\n")
+    return okapi
 
 
 def fall_silent(ana: Person, every: str = "1s") -> None:
@@ -68,3 +84,12 @@ def stage_of(ana: Person, title: str = TITLE) -> str:
 
 def wait_for_stage(cast: Cast, stage: str, times: int = 1) -> None:
     until(lambda: [each.after for each in moves(cast)].count(stage) >= times, f"the stage {stage}")
+
+
+def session_of(who: Person) -> Session:
+    """For hostile people, who type no commands: what their own program would have in its hands."""
+    home = Home.open(who.home)
+    keyring = home.unlock(who.secret.read_text().splitlines()[0])
+    remote = Remote(home.url, home.server)
+    remote.sign_in(keyring)
+    return Session(home, keyring, remote)

@@ -7,13 +7,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from rehearsal import CALM, TITLE, fall_silent, invent, moves, stage_of, wait_for_stage
+from rehearsal import CALM, TITLE, fall_silent, invent, moves, session_of, stage_of, wait_for_stage
 from theatre import Cast, Frozen, Person, read, same_files, until
 
 from cli import shares
-from cli.home import Home
-from cli.remote import Remote
-from cli.session import Session
 from vault import age, sharing, wire
 from vault.sharing import DealtShare
 
@@ -168,14 +165,6 @@ def test_a_changed_roster_opens_for_the_new_ones_and_never_for_the_removed(
         recipient, withheld = released_share(bruno)
         key = sharing.xor(sharing.combine([each.share for each in old]), withheld)
         assert str(age.Identity(key).recipient) != recipient
-
-
-def session_of(who: Person) -> Session:
-    home = Home.open(who.home)
-    keyring = home.unlock(who.secret.read_text().splitlines()[0])
-    remote = Remote(home.url, home.server)
-    remote.sign_in(keyring)
-    return Session(home, keyring, remote)
 
 
 def share_of(who: Person) -> DealtShare:

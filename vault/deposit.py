@@ -117,12 +117,19 @@ def read(
     start: int,
     stop: int | None,
 ) -> Iterator[bytes]:
-    """An object's bytes, for the journalist, and after the release for a collaborator."""
+    """An object's bytes, for the journalist, and after the release for a collaborator.
+
+    NotFound when the store holds only a part of it: said at once, not by an answer that breaks off and is waited for.
+    """
     with records.reading():
         row = _readable(records, account, dossier)
         if not records.has_object(row.id, name):
             raise NotFound("There is no such object.")
-    return objects.read(f"{dossier}/{name}", start, stop)
+    wanted = (OBJECT_SIZE if stop is None else min(stop, OBJECT_SIZE)) - start
+    data = b"".join(objects.read(f"{dossier}/{name}", start, stop))
+    if len(data) != wanted:
+        raise NotFound("This object is not whole on this server; tell its operator.")
+    return iter((data,))
 
 
 def commit(
