@@ -8,7 +8,7 @@ NODE := tests/interop/node_modules/.ready
 .PHONY: help demo test serve check bench lock clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 10
 
 demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
 	@$(BIN)/python tests/demo.py $(if $(DIR),--dir "$(DIR)")
@@ -40,13 +40,15 @@ clean: ## everything that was set up here
 	rm -rf $(VENV) tests/interop/node_modules
 
 $(READY): requirements-dev.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Afterword needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Afterword needs Python 3.11 or newer; name one with PYTHON=…")'
+	@echo "Setting up $(VENV) from requirements-dev.lock; this is needed once." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(NODE): tests/interop/package-lock.json
+	@echo "Setting up tests/interop from its package-lock.json; this is needed once." >&2
 	@command -v npm >/dev/null || { apt-get update -q && apt-get install -q -y nodejs npm; }
-	cd tests/interop && npm ci --silent --ignore-scripts --no-fund --no-audit
+	@cd tests/interop && npm ci --silent --ignore-scripts --no-fund --no-audit
 	@touch $@

@@ -233,7 +233,10 @@ def unfit(chosen: Path | None) -> str | None:
         return None
     if not chosen.is_dir():
         return f"{chosen} is not a folder."
-    sizes = [path.stat().st_size for path in files(chosen)]
+    try:
+        sizes = [path.stat().st_size for path in files(chosen)]
+    except OSError as why:
+        return f"{chosen} cannot be looked through: {why}."
     if not sizes:
         return f"{chosen} holds no file."
     need, free = 4 * sum(sizes) + 500_000_000, shutil.disk_usage(tempfile.gettempdir()).free
