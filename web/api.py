@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from vault import accounts, compose, deposit, dossiers, orders, release, views, watch, wire
 from vault.errors import Damaged, Malformed, NotFound
@@ -323,9 +324,7 @@ def get_object(dossier: str, name: str) -> Response:
     else:
         span = wanted.range_for_length(OBJECT_SIZE) if wanted.units == "bytes" else None
         if span is None:
-            response = Response(status=416)
-            response.headers["Content-Range"] = f"bytes */{OBJECT_SIZE}"
-            return response
+            raise RequestedRangeNotSatisfiable(OBJECT_SIZE)
         start, stop = span
     found = deposit.read(v.records, v.objects, who, known(dossier), _name(name), start, stop)
     response = Response(found, 200 if wanted is None else 206, content_type="application/octet-stream")

@@ -277,10 +277,10 @@ def deposit_by(witness: Witness, ana: str, made: Dossier) -> None:
     assert committed.json["acknowledgement"] == repeated.json["acknowledgement"]
     part = witness.ask(ana, "GET", one, None, {"Range": "bytes=5-9"}, name=first.name, **ids)
     assert (part.status_code, part.data) == (206, first.data[5:10])
-    assert (
-        witness.ask(ana, "GET", one, None, {"Range": "bytes=9999999-"}, name=first.name, **ids).status_code
-        == 416
-    )
+    for wrong in ("bytes=9999999-", "bytes=0-1,5-9", "lines=0-1"):
+        refused = witness.ask(ana, "GET", one, None, {"Range": wrong}, name=first.name, **ids)
+        assert (refused.status_code, refused.json["code"]) == (416, "bad-range"), wrong
+        assert refused.headers["Content-Range"] == f"bytes */{OBJECT_SIZE}"
     assert witness.ask(ana, "GET", one, name=first.name, **ids).data == first.data
 
 
