@@ -113,7 +113,11 @@ def _say(
                 facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
                 outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
             case Notice(kind, Audience.REACHED, climb, _):
-                _tell_reached(records, custodian, now, dossier, kind, climb)
+                # A row that does not read may cost somebody an all-clear; it must not cost her the check-in.
+                try:
+                    _tell_reached(records, custodian, now, dossier, kind, climb)
+                except Damaged as wrong:
+                    log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
 
 
 def _tell_reached(

@@ -268,6 +268,16 @@ def test_a_row_of_one_dossier_that_does_not_read_costs_her_no_check_in_either(wo
     ]
 
 
+def test_an_outbox_row_that_does_not_read_costs_an_all_clear_and_not_her_check_in(world: World) -> None:
+    made = an_armed_dossier(world)
+    world.skip(36 * HOUR + 1)
+    assert made.stage is Stage.REMINDED
+    with world.database.transaction():
+        world.database.run("UPDATE outbox SET attempts = 'many' WHERE kind = 'check-in'")
+    assert made.hers.check_in()[1] == []
+    assert made.stage is Stage.ARMED
+
+
 def test_a_lost_row_of_time_stops_the_watch(world: World) -> None:
     an_armed_dossier(world, PLAN)
     with world.database.transaction():
