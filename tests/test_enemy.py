@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 
 from tests.world import World, an_armed_dossier
-from vault import compose, wire
+from vault import accounts, compose, ledger, statements, wire
+from vault.clock import DAY, SECOND
 from vault.couriers.probe import Door
 from vault.errors import Refused
 from vault.settings import Settings, read_settings
@@ -69,3 +70,68 @@ def test_nobody_with_her_keys_for_a_minute_can_make_her_last_statement_for_her(w
     with pytest.raises(Refused, match="too far"):
         thief.check_in(thief.checkin_request(seq=2**53 - 1))
     made.hers.check_in()
+
+
+# Without bound
+
+
+def rows(world: World, table: str) -> int:
+    found = world.database.one(f"SELECT COUNT(*) AS many FROM {table}")  # noqa: S608
+    assert found is not None
+    return int(found["many"])
+
+
+def test_a_colleague_who_proves_all_day_long_leaves_no_more_than_one_who_proves_once(world: World) -> None:
+    made = an_armed_dossier(world)
+    kept, hers = rows(world, "statements"), made.hers.account.number
+    for _ in range(20):
+        made.prove(made.readers[0])
+    assert (rows(world, "statements"), made.hers.account.number) == (kept, hers)
+
+
+def test_a_chain_that_grows_like_no_persons_grows_once_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = an_armed_dossier(world)
+    monkeypatch.setattr(ledger, "UNHURRIED", 1)
+    made.hers.check_in()
+    with pytest.raises(Refused, match="a second") as refused:
+        made.hers.check_in()
+    assert refused.value.code == "too-many"
+    world.pass_time(SECOND)
+    # What a colleague adds to her chain in this second costs her nothing.
+    made.prove(made.readers[0])
+    made.hers.check_in()
+
+
+def test_nobody_can_have_this_server_write_to_strangers_all_day_long(world: World) -> None:
+    somebody = world.journalist().colleague("somebody")
+
+    def write_to(victim: str) -> None:
+        request = wire.AddressRequest(victim, "en", "Hello", "hello")
+        added = accounts.add_address(world.records, world.custodian, somebody.account, request)
+        accounts.remove_address(world.records, world.custodian, somebody.account, added.id)
+
+    for number in range(accounts.MOST_CODES):
+        write_to(f"victim{number}@example.org")
+    with pytest.raises(Refused, match="tomorrow"):
+        write_to("one-more@example.org")
+    world.skip(DAY + SECOND)
+    write_to("one-more@example.org")
+
+
+def test_codes_that_nobody_can_use_any_more_are_not_kept(world: World) -> None:
+    world.journalist().confirm("ana@example.org")
+    world.skip(accounts.CODE_LIVES + SECOND)
+    accounts.forget_expired(world.records)
+    assert rows(world, "outbox") == 0
+
+
+def test_an_account_has_no_more_sessions_than_a_person_has_computers(world: World) -> None:
+    ana = world.journalist()
+    for _ in range(accounts.MOST_SESSIONS + 10):
+        login = statements.Login(world.custodian.hash, ana.card.verify_key.hex, ana.nonce(), 1)
+        granted = accounts.sign_in(world.records, world.custodian, wire.SessionRequest(ana.sign(login)))
+        world.clock.at += 1
+    assert rows(world, "sessions") == accounts.MOST_SESSIONS
+    assert accounts.session(world.records, granted.token).id == ana.account.id

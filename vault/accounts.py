@@ -27,6 +27,10 @@ CODE_LIVES: Final = 2 * DAY
 MOST_TRIES: Final = 5
 MOST_ADDRESSES: Final = 10
 MOST_INVITES: Final = 100
+MOST_SESSIONS: Final = 50
+MOST_CODES: Final = 20
+"""Letters with a code that one account may ask for in a day. They go wherever it says, so whoever could send more
+would have this server's mail refused everywhere, and with it every warning."""
 RESERVE_PARTS: Final = 20
 
 
@@ -140,6 +144,7 @@ def sign_in(records: Records, custodian: Custodian, request: wire.SessionRequest
             raise refusal
         ledger.check(records, custodian, now, account, login)
         records.add_session(digest(token), account.id, now.lived + SESSION_LIVES)
+        records.forget_older_sessions(account.id, MOST_SESSIONS)
         card = custodian.wake(account.card).decode()
     return wire.SessionGrant(token, SESSION_LIVES, card)
 
@@ -228,6 +233,8 @@ def add_address(
             known = msgspec.structs.replace(known, sealed=outbox.write_reach(custodian, reach))
             records.replace_address(known.id, known.sealed)
         if not known.confirmed:
+            if records.count_letters_to(account.id, LetterKind.CODE.value, now.lived - DAY) >= MOST_CODES:
+                raise Refused("Too many codes were asked for today; try again tomorrow.", code="too-many")
             code = custodian.code()
             records.set_code(known.id, digest(code), now.lived + CODE_LIVES)
             records.withdraw_letters_to(known.id, now.lived)
@@ -279,9 +286,10 @@ def remove_address(
 
 
 def forget_expired(records: Records) -> None:
-    """Sessions and nonces whose time is over."""
+    """Sessions and nonces whose time is over, and codes that nobody can use any more."""
     with records.transaction() as now:
         records.forget_expired(now.lived)
+        records.forget_letters(LetterKind.CODE.value, now.lived - CODE_LIVES)
 
 
 def _address_state(custodian: Custodian, row: Address) -> wire.AddressState:

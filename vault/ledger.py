@@ -5,10 +5,12 @@ happened is one more link in that account's chain before anybody hears of it.
 """
 
 import hashlib
+from typing import Final
 
 import msgspec
 
 from vault import envelope, statements
+from vault.clock import SECOND
 from vault.custodian import Custodian
 from vault.errors import NotFound, Refused, StaleSequence
 from vault.service import Moment
@@ -17,6 +19,9 @@ from vault.storage.records import Records
 from vault.storage.records.rows import Account, Stored
 
 FIRST = "0" * 64
+UNHURRIED: Final = 10_000
+"""Links of a chain, from which on an account may say the same thing once a second: each link stays for ever, and a
+life of daily check-ins never comes to this many."""
 
 
 def answered(records: Records, signed: bytes) -> Stored | None:
@@ -44,6 +49,10 @@ def check(
             "afterword join --from-words.",
             code="sequence-too-far",
         )
+    if seq is not None and row.number >= UNHURRIED:
+        last = records.last_statement(account.id, statement.kind, getattr(statement, "dossier", None))
+        if last is not None and now.lived - _accepted(last) < SECOND:
+            raise Refused("The same was said a moment ago; wait a second and say it again.", code="too-many")
     nonce = getattr(statement, "nonce", None)
     if nonce is not None and not records.spend_nonce(
         nonce, custodian.check_nonce(nonce, now.lived, now.life)
@@ -114,6 +123,12 @@ def note(
     seq = max(row.seq, seq or 0)
     records.extend_history(account, seq, number, entry, hash)
     return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
+
+
+def _accepted(stored: Stored) -> int:
+    """`lived` when it was acknowledged."""
+    said = envelope.peek(stored.acknowledgement).payload
+    return envelope.read_payload(said, Acknowledgement).lived
 
 
 def read_person(signed: bytes, account: Account, kind: type[statements.S]) -> statements.S:

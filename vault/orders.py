@@ -7,7 +7,7 @@ would be quick under a gun goes to cooling instead.
 from typing import Final
 
 from vault import cooling, dossiers, envelope, ledger, letters, release, statements, switch, watch, wire
-from vault.clock import write_duration
+from vault.clock import DAY, write_duration
 from vault.custodian import Custodian
 from vault.errors import Conflict, NotFound, Refused
 from vault.plans import LONGEST_PAUSE, PAUSE_AT_ONCE
@@ -86,7 +86,8 @@ def _order(
             _, me = release.reader_of(records, account, row.id)
             records.set_left(row.id, me.place)
             records.withdraw_releases_to(row.id, account.id, now.lived)
-            ledger.note(records, now, row.journalist, "left", dossier=row.id, index=me.place)
+            if not me.has_left:
+                ledger.note(records, now, row.journalist, "left", dossier=row.id, index=me.place)
         case _:
             dossiers.own(records, account, row.id)
             return _order_hers(records, custodian, now, row, signed, given, sealed, short=short)
@@ -183,7 +184,9 @@ def _prove(records: Records, now: Moment, account: Account, signed: bytes, given
     if (given.epoch, given.roster, given.index) != (row.epoch, row.roster, me.place):
         raise Conflict("The roster was changed in between; run the command again.", code="wrong-roster")
     records.set_proof(row.id, me.place, signed, now.wall)
-    ledger.note(records, now, row.journalist, "proved", dossier=row.id, index=me.place)
+    # Her chain stays for ever: a colleague who proves all day long makes it no longer.
+    if me.proved is None or not 0 <= now.wall - me.proved < DAY:
+        ledger.note(records, now, row.journalist, "proved", dossier=row.id, index=me.place)
 
 
 def _brief(

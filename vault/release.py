@@ -100,7 +100,8 @@ def contribute(
     for each, blob in zip(given.readers, sealed, strict=True):
         records.add_copy(statement, each.card, blob)
     records.set_contribution(row.id, me.place, signed)
-    ledger.note(records, now, row.journalist, "contributed", dossier=row.id, index=me.place)
+    if me.contribution is None:
+        ledger.note(records, now, row.journalist, "contributed", dossier=row.id, index=me.place)
 
 
 def collect(records: Records, now: Moment, account: Account, given: Collected) -> None:

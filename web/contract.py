@@ -55,7 +55,7 @@ class Route:
 
 # Where a statement is verified, and where one about a dossier is taken.
 _SIGNED: Final = ("untrusted",)
-_FRESH: Final = ("wrong-server", "stale-sequence", "sequence-too-far", "stale-nonce", *_SIGNED)
+_FRESH: Final = ("wrong-server", "stale-sequence", "sequence-too-far", "stale-nonce", "too-many", *_SIGNED)
 _ROSTER: Final = (
     "bad-roster",
     "bad-label",
@@ -88,7 +88,7 @@ ROUTES: Final[tuple[Route, ...]] = (
           statuses=(201,), refuses=("not-a-journalist", "too-many-invites", "bad-label")),
     Route("POST", "/addresses", SESSION, "Keep an address and send it a code; the same address again: a new code.",
           takes=wire.AddressRequest, gives=wire.AddressState, statuses=(201,),
-          refuses=("bad-address", "bad-line", "too-many-addresses")),
+          refuses=("bad-address", "bad-line", "too-many-addresses", "too-many")),
     Route("POST", "/addresses/confirm", SESSION, "The code that arrived there.", takes=wire.AddressConfirmation,
           gives=wire.AddressState, refuses=("wrong-code",)),
     Route("DELETE", "/addresses/{address}", SESSION, "Forget an address; her confirmed one cools once she is armed.",
@@ -201,6 +201,10 @@ REFUSALS: Final[dict[str, tuple[int, str]]] = {
     "object-mismatch": (422, "too many bytes, or not those that the name says; all of it is discarded"),
     "roster-forged": (422, "the roster does not follow the one before it"),
     "untrusted": (422, "a signature, seal, hash or commitment does not hold"),
+    "too-many": (
+        429,
+        "more than twenty codes in a day, or the same statement twice in a second by a very long chain",
+    ),
     "bug": (500, "a fault of the server's own"),
     "busy": (503, "another writer or upload is in the way: try again in a second"),
     "damaged": (503, "stored state does not read; nothing is guessed"),

@@ -113,6 +113,24 @@ class Letters(Rows):
             is not None
         )
 
+    def count_letters_to(self, account: str, kind: str, since: int) -> int:
+        """Letters of one kind to one account's addresses, posted after this `lived`."""
+        row = self.db.one(
+            "SELECT COUNT(*) AS many FROM outbox WHERE account = :account AND kind = :kind AND posted > :since",
+            account=account,
+            kind=kind,
+            since=since,
+        )
+        return 0 if row is None else int(row["many"])
+
+    def forget_letters(self, kind: str, before: int) -> None:
+        """Those of one kind that were settled before this `lived`."""
+        self.db.run(
+            "DELETE FROM outbox WHERE kind = :kind AND state <> 'waiting' AND settled < :before",
+            kind=kind,
+            before=before,
+        )
+
     def count_letters(self) -> dict[str, int]:
         return {
             str(row["state"]): int(row["many"])

@@ -1,6 +1,10 @@
 """SQL about accounts, invites, links, sessions, addresses and each account's chain of history."""
 
+from typing import Final
+
 from vault.storage.records.rows import Account, Address, Invite, Link, Row, Rows, Stored, take
+
+_NEWEST_ONLY: Final = frozenset({"brief", "checkin", "collected", "contribution", "leave", "proof"})
 
 
 class Entry(Row, frozen=True):
@@ -103,6 +107,14 @@ class People(Rows):
             token=token,
             account=account,
             expires=expires,
+        )
+
+    def forget_older_sessions(self, account: str, kept: int) -> None:
+        self.db.run(
+            "DELETE FROM sessions WHERE account = :account AND token NOT IN "
+            "(SELECT token FROM sessions WHERE account = :account ORDER BY expires DESC LIMIT :kept)",
+            account=account,
+            kept=kept,
         )
 
     def end_session(self, token: str) -> None:
@@ -210,10 +222,30 @@ class People(Rows):
         )
 
     def add_statement(self, stored: Stored) -> None:
-        if stored.kind == "checkin":
-            # Only the newest matters: an older one sent again is stale by its seq.
-            self.db.run("DELETE FROM statements WHERE account = :a AND kind = 'checkin'", a=stored.account)
+        if stored.kind in _NEWEST_ONLY:
+            # Only the newest matters: an older one sent again is stale by its seq. Whoever says the same thing all
+            # day long must not fill the disk that check-ins need.
+            self.db.run(
+                "DELETE FROM statements WHERE account = :a AND kind = :kind "
+                "AND (dossier = :dossier OR (dossier IS NULL AND :dossier IS NULL))",
+                a=stored.account,
+                kind=stored.kind,
+                dossier=stored.dossier,
+            )
         self._insert("statements", stored)
+
+    def last_statement(self, account: str, kind: str, dossier: str | None) -> Stored | None:
+        """Of a kind of which only the newest is kept; none of any other."""
+        if kind not in _NEWEST_ONLY:
+            return None
+        return self._one(
+            Stored,
+            "SELECT * FROM statements WHERE account = :a AND kind = :kind "
+            "AND (dossier = :dossier OR (dossier IS NULL AND :dossier IS NULL))",
+            a=account,
+            kind=kind,
+            dossier=dossier,
+        )
 
     def forget_statement(self, hash: str) -> None:
         self.db.run("DELETE FROM statements WHERE hash = :hash", hash=hash)
