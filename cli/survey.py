@@ -74,7 +74,7 @@ def survey(
     skipped: list[Skipped] = []
     renamed: list[Renamed] = []
     extents = []
-    unchanged = 0
+    unchanged, found = 0, False
     own = home.stat() if home.exists() else None
     for source in sources:
         files = total = 0
@@ -87,12 +87,13 @@ def survey(
                 files, total = files + (each.kind == "file"), total + each.size
                 known = journal.known(names.path(each.p))
                 fresh = since is not None and (known is None or known.bundle < since)
+                found = True
                 if known is not None and known.stamp == names.stamp(each) and not fresh:
-                    unchanged += 1
+                    unchanged += each.kind == "file"
                 else:
                     changed.append(each)
         extents.append((source.name, files, total))
-    if not changed and not unchanged:
+    if not found:
         reason = f" ({skipped[0]})" if skipped else ""
         raise Refused(f"There is nothing to push{reason}.", code="nothing-to-push")
     changed.sort(key=small_and_recent_first)
