@@ -83,7 +83,7 @@ def collaborator() -> None:
 @terminal.passphrase_option
 @terminal.json_option
 def invite(label: str | None, passphrase_file: Path | None, as_json: bool) -> None:
-    """Make an invite for one colleague. LABEL is what you call this person; the operator does not see it."""
+    """Make an invite for one colleague. LABEL is what you call this person; the server keeps it for you."""
     label = (label if label is not None else terminal.ask("What do you call this person")).strip()
     identity.check_label(label)
     with signed_in(passphrase_file) as at:

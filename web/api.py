@@ -82,7 +82,7 @@ def server() -> Response:
         shortest_dwell=settings.shortest_dwell,
         shortest_ladder=settings.shortest_ladder,
         shortest_cooling=settings.shortest_cooling,
-        free=max(0, v.objects.free() - settings.low_water),
+        free=_roughly(max(0, v.objects.free() - settings.low_water)),
     )
     return answer(
         wire.ServerInfo(
@@ -97,6 +97,12 @@ def server() -> Response:
             now=now.wall,
         )
     )
+
+
+def _roughly(free: int) -> int:
+    """Rounded down to an eighth: anybody may ask, and to the byte it would tell how much was just pushed."""
+    shift = max(0, free.bit_length() - 3)
+    return free >> shift << shift
 
 
 @bp.get("/health")

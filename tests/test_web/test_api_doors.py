@@ -147,3 +147,18 @@ def test_a_server_whose_watch_does_not_tick_is_not_well(app: Flask) -> None:
         503,
         wire.Health(ok=False, ticking=False),
     )
+
+
+def test_whoever_only_asks_cannot_watch_a_push_by_the_room_that_is_left(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault: compose.Vault = app.extensions["afterword"]
+    told = set()
+    # Ten bundles of 64 objects, on a disk of which 400 GB are free.
+    for objects in range(0, 640, 64):
+        left = 400 * 10**9 + vault.settings.low_water - objects * 1_048_576
+        monkeypatch.setattr(type(vault.objects), "free", lambda self, left=left: left)
+        said = wire.read(app.test_client().get("/api/v1/server").data, wire.ServerInfo)
+        assert left - vault.settings.low_water >= said.limits.free >= left * 3 // 4 - vault.settings.low_water
+        told.add(said.limits.free)
+    assert len(told) == 1
