@@ -5,7 +5,6 @@ Rule of this room: dates are projections and say so. A calendar file tells whoev
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,6 @@ import msgspec
 
 from cli import terminal
 from vault import wire
-from vault.clock import DAY, HOUR, MINUTE, SECOND, write_duration
 from vault.errors import Refused
 
 # By the stage that begins: what happens then, in the switch's own order. A test holds this against vault.switch.
@@ -25,6 +23,14 @@ HAPPENS: Final = {
     "grace": "a last call to you; your colleagues are asked once more",
     "released": "RELEASE: your colleagues can open it; you are told",
 }
+# What a slow change is, in words for whoever it concerns.
+CHANGES: Final = {
+    "destroy": "the destruction of this dossier",
+    "roster": "a change of who can open it",
+    "plan": "longer times between the warnings",
+    "pause": "a long pause, in which no check-in is expected",
+    "address": "the removal of an address that letters go to",
+}
 # What stands in a calendar that anybody may look into.
 NEUTRAL: Final = {
     "armed": "Back again",
@@ -34,8 +40,6 @@ NEUTRAL: Final = {
     "released": "Final reminder",
     "change": "Appointment",
 }
-# From a length on, to which unit it is rounded down.
-_ROUGH: Final = ((2 * DAY, HOUR), (2 * HOUR, MINUTE))
 _EPOCH: Final = 1_577_836_800_000  # 2020-01-01, so that a SEQUENCE in minutes stays a small number
 
 
@@ -61,24 +65,30 @@ def coming(state: wire.DossierState) -> tuple[Coming, ...]:
     """Every date that is to come, if nothing is done and the server keeps running."""
     dates = [Coming(each.at, each.stage, HAPPENS.get(each.stage, each.stage)) for each in state.projected]
     dates += [
-        Coming(each.effective, "change", f"the {each.kind} change takes effect ({each.change[:16]})")
+        Coming(each.effective, "change", f"takes effect: {change_words(each)} ({each.change[:16]})")
         for each in state.changes
         if each.effective is not None and not each.cooled
     ]
     return tuple(sorted(dates, key=lambda one: one.at))
 
 
+def change_words(change: wire.Change) -> str:
+    return CHANGES.get(change.kind, change.kind)
+
+
+def change_text(change: wire.Change, now: int) -> str:
+    """A slow change that is under way, on one line."""
+    if change.cooled or change.effective is None:
+        when = "it waits for the next check-in"
+    else:
+        when = f"takes effect {terminal.ahead(change.effective, now)}"
+    return f"{change_words(change)}, asked for {terminal.local(change.asked)}; {when}"
+
+
 def lines(dates: Sequence[Coming], now: int) -> Iterator[str]:
     """One line per date: local time and UTC, and how long from `now`, which is the server's."""
     for each in dates:
-        yield f"    {terminal.local(each.at)}, in {_about(each.at - now)}: {each.what}"
-
-
-def _about(length: int) -> str:
-    """The two leading units of a duration, never longer than it is."""
-    length = max(0, length)
-    unit = next((small for big, small in _ROUGH if length >= big), SECOND)
-    return write_duration(length // unit * unit)
+        yield f"    {terminal.ahead(each.at, now)}: {each.what}"
 
 
 @click.command()
@@ -88,7 +98,7 @@ def _about(length: int) -> str:
 @terminal.json_option
 def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """Every letter and the release to come, if you fell silent now: of NAME, or of all your dossiers."""
-    from cli.orders import find_own, title_of, wall
+    from cli.orders import find_own, title_of
     from cli.session import learn_dossiers, signed_in
 
     with signed_in(passphrase_file) as session:
@@ -99,15 +109,16 @@ def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json:
                 state = seen.state
                 title = title_of(session, seen.known)
                 listed.append(Listed(state.dossier, title, state.stage, state.trying, coming(state)))
+        now = session.now()
     if ics:
         if not any(each.coming for each in listed):
             raise Refused(
                 "Nothing is armed, so there is no date to write; run: afterword arm NAME",
                 code="nothing-to-come",
             )
-        terminal.document(write_ics(listed, wall()))
+        terminal.document(write_ics(listed, now))
         return
-    terminal.answer({"dossiers": listed}, as_json, lambda _: _render(listed, wall()))
+    terminal.answer({"dossiers": listed}, as_json, lambda _: _render(listed, now))
     if any(each.coming for each in listed):
         terminal.say(
             "If the server keeps running and you do not check in. Each of your three letters is waited for until one "
@@ -171,7 +182,7 @@ def _uid(dossier: str, name: str) -> str:
 
 
 def _stamp(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{terminal.utc(ms):%Y%m%dT%H%M%SZ}"
 
 
 def _fold(line: str) -> Iterator[str]:

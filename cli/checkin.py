@@ -5,7 +5,8 @@ session: the statement itself is the proof. Whatever else is due is done afterwa
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +18,13 @@ from cli.home import Home
 from cli.remote import Remote
 from vault import age, statements, titles, wire
 from vault.clock import SystemClock
-from vault.errors import AfterwordError, Conflict, StaleSequence
+from vault.errors import AfterwordError
 from vault.identity import Keyring
 from vault.statements import CheckIn, Covered
 
 _ENDED: Final = frozenset({"released", "destroyed"})
+# Seconds for each answer: she waits for it, and a line that has died is better tried anew.
+_PATIENCE: Final = 30.0
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -49,17 +52,25 @@ class Result(msgspec.Struct, frozen=True):
 def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     """Show that you are well: every dossier of yours begins its time anew."""
     from_file = passphrase_file is not None or bool(os.environ.get("AFTERWORD_PASSPHRASE_FILE"))
-    with Home.open() as home:
-        keyring = home.unlock(terminal.passphrase(passphrase_file))
-        with Remote(home.url, home.server) as remote:
+    with Home.open() as home, Remote(home.url, home.server, patience=_PATIENCE) as remote:
+        with _told_if_it_fails():
+            keyring = home.unlock(terminal.passphrase(passphrase_file))
             said = check_in(home, keyring, remote)
-            standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
-            terminal.answer(Result(said.now, from_file, standing), as_json, _render)
-            if from_file:
-                terminal.warn(
-                    "a check-in from a passphrase file proves that the computer lives, not the person."
-                )
-            _after(home, keyring, remote, said)
+        standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
+        terminal.answer(Result(said.now, from_file, standing), as_json, _render)
+        if from_file:
+            terminal.warn("a check-in from a passphrase file proves that the computer lives, not the person.")
+        _after(home, keyring, remote, said)
+
+
+@contextmanager
+def _told_if_it_fails() -> Iterator[None]:
+    """Above all other reasons stands what it means for her."""
+    try:
+        yield
+    except BaseException:
+        terminal.say("YOU ARE NOT CHECKED IN: the server has confirmed nothing.")
+        raise
 
 
 def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
@@ -69,37 +80,26 @@ def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
         for known in home.dossiers()
         if known.role == "journalist"
     )
-    last = home.last_acknowledgement()
+    server, last = home.server.hash.hex(), home.last_acknowledgement()
     remote.info()  # whoever answers here may be another server, which is to learn nothing
-    for again in (True, False):
-        given = CheckIn(
-            server=home.server.hash.hex(),
-            seq=home.next_seq(),
-            nonce=remote.nonce(),
-            dossiers=covered,
-            created=SystemClock().wall(),
-        )
-        signed = statements.write(given, keyring.checkin)
-        request = wire.CheckInRequest(
-            home.card.hash.hex(), signed.decode(), None if last is None else last.decode()
-        )
-        try:
-            said = remote.call("POST", "/check-ins", request, wire.CheckedIn)
-        except Conflict as stale:
-            if isinstance(stale, StaleSequence):
-                home.seen_seq(stale.seen)
-            elif stale.code != "stale-nonce":
-                raise
-            if not again:
-                raise
-        else:
-            break
+
+    def sign(seq: int) -> bytes:
+        given = CheckIn(server, seq, remote.nonce(), dossiers=covered, created=SystemClock().wall())
+        return statements.write(given, keyring.checkin)
+
+    def request(signed: bytes) -> wire.CheckInRequest:
+        return wire.CheckInRequest(home.card.hash.hex(), signed.decode(), last.decode() if last else None)
+
+    signed, said = remote.post_signed(home, "/check-ins", sign, request, wire.CheckedIn)
     remote.acknowledged(home, signed, said.acknowledgement)
     return said
 
 
 def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -> None:
     """Roster changes that have cooled, or that the server forgot, are handed over; a failure is told, no more."""
+    from cli.session import Session, tell_clock
+
+    tell_clock(remote)
     known = {each.id: each for each in home.dossiers()}
     waiting = [
         state
@@ -111,7 +111,6 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
     if not waiting:
         return
     from cli import handover
-    from cli.session import Session
 
     session = Session(home, keyring, remote)
     try:

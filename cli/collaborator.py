@@ -11,9 +11,8 @@ from typing import Final
 import click
 import msgspec
 
-from cli import combine, shares, terminal
-from cli.combine import Case
-from cli.inbox import Entry, Inbox, entry, present, render
+from cli import combine, orders, shares, terminal
+from cli.inbox import Entry, Inbox, entry, render
 from cli.session import STALE_PROOF, Session, proofs, signed_in
 from cli.shares import Doubtful, Entrusted, Gone, Sound
 from vault import wire
@@ -66,7 +65,8 @@ def inbox(passphrase_file: Path | None, as_json: bool) -> None:
     with signed_in(passphrase_file) as session:
         account = session.remote.call("GET", "/account", None, wire.AccountState)
         confirmed = sum(each.confirmed for each in account.addresses)
-        shown = Inbox(confirmed, tuple(_entry(session, each) for each in shares.entrusted(session)))
+        dossiers = tuple(_entry(session, each) for each in shares.entrusted(session))
+        shown = Inbox(confirmed, dossiers, session.now())
     terminal.answer(shown, as_json, render)
     if any(each.wrong is not None and each.wrong.code != "not-on-the-roster" for each in shown.dossiers):
         click.get_current_context().exit(_UNTRUSTED)
@@ -111,16 +111,15 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
                 f"{sound.journalist.label} first; see: afterword inbox",
                 code="not-released",
             )
-        if _has_given(sound):
-            terminal.say("You have given your share already; nothing more was sent.")
-        else:
-            show_release(sound, sound.case)
+        given = combine.has_given(sound.case, sound.state)
+        for line in combine.story(sound.case, sound.title or sound.state.dossier[:8], given=given):
+            terminal.say(line)
+        if not given:
             if not (yes or terminal.confirm("Give your share now")):
                 raise Refused(
-                    "You did not say yes; your share stays here, and nothing was sent.", code="declined"
+                    "You did not say yes; your share stays here, and nothing was sent.", code="not-confirmed"
                 )
             combine.contribute(session.home, session.remote, session.keyring, sound.case, os.urandom)
-            terminal.say("Your share was sealed to each of the others and sent. The server cannot read it.")
         state = session.remote.call("GET", f"/dossiers/{sound.state.dossier}", None, wire.DossierState)
     terminal.answer(_given(sound, state), as_json, _render_given)
 
@@ -142,10 +141,10 @@ def leave(name: str | None, passphrase_file: Path | None, as_json: bool) -> None
             )
         _warn_before_leaving(found, who)
         if not terminal.confirm("Leave this dossier"):
-            raise Refused("You did not say yes; you stay a collaborator.", code="declined")
+            raise Refused("You did not say yes; you stay a collaborator.", code="not-confirmed")
         dossier, server = found.state.dossier, session.home.server.hash.hex()
         session.remote.submit(
-            session.home, session.keyring, dossier, lambda seq: Leave(server, dossier, seq, present())
+            session.home, session.keyring, dossier, lambda seq: Leave(server, dossier, seq, orders.wall())
         )
     terminal.answer(
         Left(dossier, found.title, found.journalist.label if found.journalist else None),
@@ -157,35 +156,9 @@ def leave(name: str | None, passphrase_file: Path | None, as_json: bool) -> None
     )
 
 
-def show_release(sound: Sound, case: Case) -> None:
-    """What is certain, and what a person has to judge, before a share leaves this computer."""
-    who, roster = sound.journalist.label, case.roster.roster
-    terminal.say(f"{sound.title or case.dossier[:8]}, from {who}")
-    terminal.say(
-        f"  The server you joined has signed that it released this on {terminal.local(case.release.created)}."
-    )
-    if case.checkin is None:
-        terminal.say(f"  {who} never checked in.")
-    else:
-        terminal.say(
-            f"  The last sign of life, signed by {who}: {terminal.local(case.checkin.created)} (by the clock of "
-            "their own computer)."
-        )
-    total = len(roster.collaborators)
-    others = ", ".join(sound.others()) or "nobody else"
-    terminal.say(
-        f"  Once {roster.k} of the {total} colleagues have given, each of them can open the archive."
-    )
-    terminal.say(f"  Your share goes to: {others}.")
-    terminal.say(
-        "A share that was given cannot be taken back, and nothing is deleted while you wait. If you can still hope "
-        f"to reach {who}, or the date above surprises you, speak with the others first."
-    )
-
-
 def _entry(session: Session, each: Entrusted) -> Entry:
     proved = _proved(session, each) if isinstance(each, Sound) and each.case is None else None
-    return entry(each, proved, present())
+    return entry(each, proved, session.now())
 
 
 def _proved(session: Session, sound: Sound) -> int | None:
@@ -212,7 +185,7 @@ def _prove(session: Session, sound: Sound) -> Drilled:
         )
     if sound.left:
         raise Refused(f"You have left this dossier; {who} has still to change the roster.", code="left")
-    dossier, server, now = sound.state.dossier, session.home.server.hash.hex(), present()
+    dossier, server, now = sound.state.dossier, session.home.server.hash.hex(), orders.wall()
     session.remote.submit(
         session.home,
         session.keyring,
@@ -264,10 +237,6 @@ def _render_drills(drilled: list[Drilled]) -> str:
     if not drilled:
         return "Nothing has been entrusted to you yet, so there is nothing to prove."
     return "\n".join(f"{each.title or each.dossier[:8]}: {each.sentence}" for each in drilled)
-
-
-def _has_given(sound: Sound) -> bool:
-    return any(each.contributed for each in sound.state.collaborators if each.index == sound.line.index)
 
 
 def _given(sound: Sound, state: wire.DossierState) -> Given:

@@ -125,7 +125,7 @@ def contribute(
     """Pass my share on to every other collaborator of the roster, unless that was done already. Gives my share."""
     mine = open_own_share(remote, keyring, case)
     state = remote.call("GET", f"/dossiers/{case.dossier}", None, wire.DossierState)
-    if any(each.index == mine.share.index and each.contributed for each in state.collaborators):
+    if has_given(case, state):
         return mine
     others = [card for at, card in enumerate(case.cards) if at != case.place]
     written = sharing.write_share(mine)
@@ -149,6 +149,7 @@ def contribute(
         )
 
     remote.submit(home, keyring, case.dossier, make, blobs)
+    terminal.say("Your share was sealed to each of the others and sent. The server cannot read it.")
     return mine
 
 
@@ -214,24 +215,36 @@ def give(home: "Home", remote: "Remote", keyring: Keyring, case: Case, random: R
     return gather(keyring, case, mine)
 
 
-def story(case: Case) -> list[str]:
+def has_given(case: Case, state: wire.DossierState) -> bool:
+    """Whether I have passed my share on already."""
+    own = case.roster.roster.collaborators[case.place].index
+    return any(each.contributed for each in state.collaborators if each.index == own)
+
+
+def story(case: Case, title: str, *, given: bool) -> list[str]:
     """What is certain, and what a person has to judge before a share leaves this computer, line by line."""
     her, own = case.journalist.card.label, case.cards[case.place]
     others = ", ".join(card.card.label for card in case.cards if card is not own) or "nobody else"
     lines = [
-        f"The server you joined has signed that it released this on {terminal.local(case.release.created)}."
+        f"{title}, from {her}",
+        f"  The server you joined has signed that it released this on {terminal.local(case.release.created)}.",
     ]
     if case.checkin is None:
-        lines.append(f"{her} never checked in.")
+        lines.append(f"  There is no sign of life: {her} never checked in.")
     else:
         when = terminal.local(case.checkin.created)
-        lines.append(f"The last sign of life, signed by {her}: {when} (by the clock of their own computer).")
-    lines += [
-        f"{case.roster.roster.k} of the {len(case.cards)} colleagues are needed. Your share goes to: {others}.",
-        f"A share that was given cannot be taken back. If you can still hope to reach {her}, or the date above "
-        "surprises you, speak with the others first.",
+        lines.append(
+            f"  The last sign of life: {her}'s last signed check-in is of {when}, by the clock of their own computer."
+        )
+    if given:
+        return [*lines, "  You have given your share already."]
+    return [
+        *lines,
+        f"  Once {case.roster.roster.k} of the {len(case.cards)} colleagues have given their share, each of them can "
+        f"open it. Yours goes to: {others}.",
+        "  A share that was given cannot be taken back, and nothing is deleted while you wait. If you can still hope "
+        f"to reach {her}, or the date above surprises you, speak with the others first.",
     ]
-    return lines
 
 
 def _read_release(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from cli.terminal import one_line
+from cli.terminal import one_line, say
 from vault import errors, settings, wire
 from vault.errors import (
     AfterwordError,
@@ -28,7 +28,9 @@ from vault.errors import (
 # Pauses before the second, third … attempt, in seconds.
 PAUSES: Final = (0.0, 0.5, 1.5, 4.0)
 BLOCK: Final = 64 * 1024
-_TIMEOUT: Final = urllib3.Timeout(connect=30, read=90)
+PATIENCE: Final = 90.0
+"""Seconds that an answer may take to begin, and a transfer to go on."""
+_CONNECTING: Final = 30.0
 # These do something new each time; a lost answer is for the person to look at, not for us to repeat.
 _ONCE: Final = {("POST", "/invites"), ("POST", "/addresses/confirm"), ("POST", "/sessions")}
 _BUSY: Final = {429, 502, 503, 504}
@@ -60,10 +62,18 @@ Upload = tuple[bytes, int, Callable[[int], None]]
 class Connection:
     """Connections to one server, kept open between requests. `token` is the session's, in memory only."""
 
-    def __init__(self, url: str, proxy: str | None, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        proxy: str | None,
+        pause: Callable[[float], None] = time.sleep,
+        patience: float = PATIENCE,
+    ) -> None:
         settings.check_url(url)
         self.url = url.rstrip("/")
-        self.pause = pause
+        self._pause = pause
+        self._timeout = urllib3.Timeout(connect=min(_CONNECTING, patience), read=patience)
+        self._told = False
         self.token: str | None = None
         self._pool = _pool(self.url, proxy)
 
@@ -94,7 +104,7 @@ class Connection:
                 certain = isinstance(broken, urllib3.exceptions.SSLError)
                 if last or certain or not (never_sent or (method, path) not in _ONCE):
                     raise unreachable(broken) from None
-                self.pause(PAUSES[attempt - 1])
+                self.wait(attempt - 1)
                 continue
             except (OSError, ssl.SSLError) as broken:
                 raise unreachable(broken) from None
@@ -102,9 +112,16 @@ class Connection:
                 return response
             problem = _problem(response)
             if response.status in _BUSY and not last and (method, path) not in _ONCE:
-                self.pause(PAUSES[attempt - 1])
+                self.wait(attempt - 1)
                 continue
             raise problem
+
+    def wait(self, attempt: int) -> None:
+        """Before another attempt. From the second failure on, whoever waits is told why, once."""
+        if attempt and not self._told:
+            say("No answer from the server yet; trying a few more times …")
+            self._told = True
+        self._pause(PAUSES[attempt])
 
     def _send(
         self,
@@ -124,7 +141,7 @@ class Connection:
             headers=headers,
             retries=False,
             redirect=False,
-            timeout=_TIMEOUT,
+            timeout=self._timeout,
             preload_content=False,
         )
 

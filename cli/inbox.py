@@ -8,19 +8,11 @@ from typing import Final
 
 import msgspec
 
-from cli import terminal
+from cli import calendar, terminal
 from cli.session import STALE_PROOF
 from cli.shares import Doubtful, Entrusted, Gone, Sound
 from vault import wire
-from vault.clock import SystemClock
 
-CHANGES: Final = {
-    "destroy": "the destruction of this dossier",
-    "roster": "a change of who can open it",
-    "plan": "longer times between the warnings",
-    "pause": "a long pause, in which no check-in is expected",
-    "address": "the removal of an address that letters go to",
-}
 _UNCHANGED: Final = "Nothing for now."
 
 
@@ -61,6 +53,7 @@ class Inbox(msgspec.Struct, frozen=True):
 
     confirmed: int
     dossiers: tuple[Entry, ...]
+    now: int
 
 
 def entry(each: Entrusted, proved: int | None, now: int) -> Entry:
@@ -200,10 +193,10 @@ def render(shown: Inbox) -> str:
         parts.append(
             "Nothing has been entrusted to you yet. Once a journalist names you in a dossier, it appears here."
         )
-    return "\n\n".join([*parts, *("\n".join(_lines(each)) for each in shown.dossiers)])
+    return "\n\n".join([*parts, *("\n".join(_lines(each, shown.now)) for each in shown.dossiers)])
 
 
-def _lines(each: Entry) -> list[str]:
+def _lines(each: Entry, now: int) -> list[str]:
     name = each.title or f"Dossier {each.dossier[:8]}"
     lines = [f"{name}, from {each.journalist or 'an unknown journalist'}  ({each.dossier[:8]})"]
 
@@ -228,13 +221,9 @@ def _lines(each: Entry) -> list[str]:
             else "never checked in",
         )
     else:
-        lines += _dates(each)
+        lines += _dates(each, now)
     for change in each.changes:
-        when = f"about {terminal.local(change.effective)}" if change.effective else "after the next check-in"
-        line(
-            "change",
-            f"asked for {terminal.local(change.asked)}: {CHANGES.get(change.kind, change.kind)}, {when}",
-        )
+        line("change", calendar.change_text(change, now))
     if each.share == "genuine" and each.released is None:
         line("share", f"proved {terminal.local(each.proved)}" if each.proved else "never proved")
         line("brief", f"afterword brief {each.dossier[:8]}" if each.brief else "no page was left for you yet")
@@ -243,15 +232,15 @@ def _lines(each: Entry) -> list[str]:
     return lines
 
 
-def _dates(each: Entry) -> list[str]:
+def _dates(each: Entry, now: int) -> list[str]:
     """What comes if nobody checks in. Only what concerns a collaborator."""
     lines = []
     for coming in each.projected:
-        when = terminal.local(coming.at)
+        when = terminal.ahead(coming.at, now)
         if coming.stage == "warned":
-            lines.append(f"  {'':<8} without a check-in you are asked to look for them about {when}")
+            lines.append(f"  {'':<8} without a check-in you are asked to look for them: {when}")
         elif coming.stage == "released":
-            lines.append(f"  {'':<8} without a check-in it is released not before {when}")
+            lines.append(f"  {'':<8} without a check-in it is released, not before: {when}")
     return lines
 
 
@@ -261,12 +250,8 @@ def _people(each: Entry) -> str:
         return "you alone hold a share; it is enough after a release"
     total = len(each.others) + 1
     enough = f"all {total}" if each.k == total else f"any {each.k} of {total}"
-    return f"you, {others}; {enough} can open it, and only after a release"
+    return f"you, {others}; {enough} can open it{'' if each.released else ', and only after a release'}"
 
 
 def _last(state: wire.DossierState) -> str:
     return f"last on {terminal.local(state.last_checkin)}" if state.last_checkin else "not once so far"
-
-
-def present() -> int:
-    return SystemClock().wall()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from cli.home import Home, KnownDossier
     from cli.remote import Remote
     from vault.identity import Keyring
-
-
-_LATEST: Final = 253_402_300_799_000
-"""The last instant that a calendar can name, ms UTC: a head may claim any."""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -139,12 +135,16 @@ def recover(
     wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, keep_sealed, anyway)
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring
-        dossier = shares.named(session, name).state.dossier
+        found = shares.named(session, name)
+        dossier = found.state.dossier
         case = combine.open_case(home, remote, dossier)
-        for line in combine.story(case):
+        given = combine.has_given(case, found.state)
+        for line in combine.story(case, found.title or dossier[:8], given=given):
             terminal.say(line)
-        if not yes and not terminal.confirm("Give your share to the others on the roster, and recover"):
-            raise Refused("You did not say yes; nothing was given and nothing was fetched.", code="declined")
+        if not (given or yes or terminal.confirm("Give your share to the others on the roster, and recover")):
+            raise Refused(
+                "You did not say yes; nothing was given and nothing was fetched.", code="not-confirmed"
+            )
         identity = unlock(home, remote, keyring, case)
         if wishes.write_identity is not None:
             write_key(wishes.write_identity, identity, dossier)
@@ -162,6 +162,7 @@ def recover(
         terminal.answer(done, as_json, render_listing)
     else:
         terminal.answer(done, as_json, render)
+        terminal.say(f"It lies in {wishes.to}. Speak with the others before anything is published.")
     if done.problems:
         raise Untrusted(
             f"{len(done.problems)} things could not be recovered, see above; everything else was, and verified. The "
@@ -177,12 +178,9 @@ def unlock(
     gathered = combine.give(home, remote, keyring, case, random)
     for bad in gathered.bad:
         terminal.warn(f"the share of {bad.label} cannot be used and is left out: {bad.why}")
-    roster = case.roster.roster
-    if len(gathered.good) < roster.k:
-        terminal.say(
-            f"Your share was given. Still missing: {', '.join(gathered.missing) or 'nobody'}; "
-            f"{roster.k - len(gathered.good)} more needed. Ask them to run: afterword give"
-        )
+    more = case.roster.roster.k - len(gathered.good)
+    if more > 0:
+        terminal.say(f"Still missing: {', '.join(gathered.missing) or 'nobody'}; {more} more needed.")
     return combine.combine(keyring, case, gathered)
 
 
@@ -248,13 +246,14 @@ def fetch_chain(remote: "Remote", known: "KnownDossier | None", case: Case, anyw
     try:
         for each in chain.fetch_heads(remote, case.dossier, case.journalist.verify_key):
             heads.append(each)
+        # Whoever knows a number can tell a fork from a step back, and is asked first.
+        if case.release.head is not None:
+            chain.check_reaches(heads, last, case.release.head, "the release names")
+        if known is not None and known.head_hash is not None:
+            chain.check_reaches(heads, known.bundles, known.head_hash, "this computer has seen before")
         if covered is not None:
             # In what the release names: one that names less than she knew would hide the rest without a word.
             chain.check_reaches(heads[:last], None, covered, f"{her}'s last check-in names")
-        if known is not None and known.head_hash is not None:
-            chain.check_reaches(heads, known.bundles, known.head_hash, "this computer has seen before")
-        if case.release.head is not None:
-            chain.check_reaches(heads, last, case.release.head, "the release names")
     except Untrusted as wrong:
         if not anyway:
             raise
@@ -289,22 +288,21 @@ def render(done: Recovered) -> str:
     lines += [f"note: {terminal.one_line(note)}" for note in done.notes]
     when = ""
     if done.first is not None and done.last is not None:
-        first, last = (write_instant(each)[:10] for each in (done.first, done.last))
+        first, last = terminal.day(done.first), terminal.day(done.last)
         when = f" of {first}" if first == last else f" of {first} to {last}"
-    said = [
-        f"{_count(done.files, 'file')}, {terminal.size(done.size)}, {_count(done.bundles, 'bundle')}{when}, "
-        f"{'complete' if done.complete else 'NOT COMPLETE'}, signed by {done.signed_by}"
-    ]
+    files, bundles = terminal.count(done.files, "file"), terminal.count(done.bundles, "bundle")
+    whole = "complete" if done.complete else "NOT COMPLETE"
+    said = [f"{files}, {terminal.size(done.size)}, {bundles}{when}, {whole}, signed by {done.signed_by}"]
     if done.earlier_versions:
         have = "has" if done.earlier_versions == 1 else "have"
-        said.append(f"{_count(done.earlier_versions, 'file')} {have} earlier versions")
+        said.append(f"{terminal.count(done.earlier_versions, 'file')} {have} earlier versions")
     said += [f"bundle {number} started afresh" for number in done.fresh_starts]
     return "\n".join([*lines, "; ".join(said) + "."])
 
 
 def render_listing(found: Listing) -> str:
     lines = [
-        f"{terminal.size(each.size) if each.kind == 'file' else 'folder':>10}  {write_instant(each.modified)[:10]}  "
+        f"{terminal.size(each.size) if each.kind == 'file' else 'folder':>10}  {terminal.day(each.modified)}  "
         f"{each.bundle:>4}  {terminal.one_line(each.path, 4096)}"
         for each in found.entries
     ]
@@ -339,7 +337,7 @@ def _report(
     if held_back:
         why = f"the server shows {len(heads)} of {case.release.bundle} bundles"
         problems = (Problem(f"bundles {len(heads) + 1} to {case.release.bundle}", why), *problems)
-    made = [min(each.head.created, _LATEST) for each in heads]
+    made = [each.head.created for each in heads]
     notes = tuple(dict.fromkeys(each.root.note for each in contents.bundles if each.root.note))
     return Recovered(
         dossier,
@@ -376,7 +374,3 @@ def _post_collected(home: "Home", remote: "Remote", keyring: "Keyring", case: Ca
         terminal.warn(
             f"everything is here, but the server could not be told ({gone}) Release letters will go on."
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{terminal.number(number)} {what}{'' if number == 1 else 's'}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 import urllib3
 
-from cli.connection import BLOCK, PAUSES, Connection, Upload, read_body, unreachable
+from cli.connection import BLOCK, PATIENCE, PAUSES, Connection, Upload, read_body, unreachable
 from vault import envelope, identity, statements, wire
 from vault.clock import SystemClock
 from vault.errors import Conflict, StaleSequence, Unauthenticated, Unreachable, Untrusted
@@ -39,10 +39,13 @@ class Remote:
         server: ContactCard | None,
         proxy: str | None = None,
         pause: Callable[[float], None] = time.sleep,
+        patience: float = PATIENCE,
     ) -> None:
-        self._connection = Connection(url, proxy or os.environ.get("AFTERWORD_PROXY"), pause)
+        self._connection = Connection(url, proxy or os.environ.get("AFTERWORD_PROXY"), pause, patience)
         self.url = self._connection.url
         self.server = server
+        self.clock_ahead = 0
+        """By how much the server's clock was ahead of ours when it was last asked, in ms."""
         self.account_card: ContactCard | None = None
         self._keyring: Keyring | None = None
         self._signing_in = threading.Lock()
@@ -69,6 +72,7 @@ class Remote:
                 "somebody stands in between. Nothing was sent. Ask its operator, by another way than this address.",
                 code="server-changed",
             )
+        self.clock_ahead = said.now - SystemClock().wall()
         return said
 
     def nonce(self) -> str:
@@ -125,15 +129,29 @@ class Remote:
         """Sign what `make` makes of the next number, and post it. A number or nonce that is too old is signed anew
         once. The answer's acknowledgement has been verified, and home remembers it."""
         blobs = tuple(wire.write_blob(blob) for blob in sealed)
+        signed, said = self.post_signed(
+            home,
+            f"/dossiers/{dossier}/statements",
+            lambda seq: statements.write(make(seq), keyring.sign),
+            lambda signed: wire.Submission(signed.decode(), blobs),
+            wire.Acknowledged,
+        )
+        self.acknowledged(home, signed, said.acknowledgement)
+        return said
+
+    def post_signed(
+        self,
+        home: "Home",
+        path: str,
+        sign: Callable[[int], bytes],
+        request: Callable[[bytes], msgspec.Struct],
+        answer: type[T],
+    ) -> tuple[bytes, T]:
+        """What was signed under the next number, once more if that or a nonce was too old, and the server's answer."""
         for again in (True, False):
-            signed = statements.write(make(home.next_seq()), keyring.sign)
+            signed = sign(home.next_seq())
             try:
-                said = self.call(
-                    "POST",
-                    f"/dossiers/{dossier}/statements",
-                    wire.Submission(signed.decode(), blobs),
-                    wire.Acknowledged,
-                )
+                return signed, self.call("POST", path, request(signed), answer)
             except Conflict as stale:
                 if isinstance(stale, StaleSequence):
                     home.seen_seq(stale.seen)
@@ -141,10 +159,7 @@ class Remote:
                     raise
                 if not again:
                     raise
-            else:
-                break
-        self.acknowledged(home, signed, said.acknowledgement)
-        return said
+        raise AssertionError
 
     def acknowledged(self, home: "Home", signed: bytes, acknowledgement: str) -> statements.Acknowledgement:
         """The server's signed word that it has durably stored exactly `signed`; home remembers it."""
@@ -207,7 +222,7 @@ class Remote:
             except (Unreachable, Conflict) as cut:
                 if attempt == len(PAUSES) or (isinstance(cut, Conflict) and cut.code != "wrong-offset"):
                     raise
-                self._connection.pause(PAUSES[attempt])
+                self._connection.wait(attempt)
                 start = self._held(path, len(data))
         tell(len(data))
 
@@ -229,7 +244,7 @@ class Remote:
             except Unreachable:
                 if attempt == len(PAUSES):
                     raise
-                self._connection.pause(PAUSES[attempt])
+                self._connection.wait(attempt)
         if hashlib.sha256(have).hexdigest() != name:
             if resume:  # what lay here may have been the broken part
                 return self.get_object(dossier, name, b"", None)

@@ -14,12 +14,13 @@ from cli import chain, terminal
 from cli.home import Home, KnownDossier
 from cli.remote import Remote
 from vault import age, envelope, identity, statements, titles, wire
-from vault.clock import DAY
+from vault.clock import DAY, MINUTE, SystemClock
 from vault.errors import AfterwordError, Malformed, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.statements import Proof
 
 STALE_PROOF: Final = 90 * DAY
+CLOCK_OFF: Final = 15 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Session:
     home: Home
     keyring: Keyring
     remote: Remote
+
+    def now(self) -> int:
+        """The time by the server's clock, by which what it shows is dated; this computer's may be off by years."""
+        return SystemClock().wall() + self.remote.clock_ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,18 @@ def signed_in(passphrase_file: Path | None = None) -> Iterator[Session]:
         keyring = home.unlock(terminal.passphrase(passphrase_file))
         with Remote(home.url, home.server) as remote:
             remote.sign_in(keyring)
+            tell_clock(remote)
             yield Session(home, keyring, remote)
+
+
+def tell_clock(remote: Remote) -> None:
+    """Nothing is decided by the clock on the wall, but what is signed here bears its date."""
+    off = abs(remote.clock_ahead)
+    if off > CLOCK_OFF:
+        terminal.warn(
+            f"this computer's clock and the server's differ by {terminal.length(off)}. Set this computer's: nothing "
+            "is released by it, but what you sign bears its date."
+        )
 
 
 def learn_links(home: Home, links: tuple[wire.Link, ...], *, restoring: bool = False) -> None:

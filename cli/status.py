@@ -9,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import terminal
+from cli import calendar, terminal
 from cli.session import Seen, Session, learn_dossiers, learn_links, proofs, signed_in
 from vault import identity, statements, wire
 from vault.statements import Role
@@ -17,17 +17,19 @@ from vault.statements import Role
 STAGES: Final = {
     "new": "not armed",
     "armed": "armed",
-    "reminded": "REMINDED: check in",
-    "warned": "WARNED: colleagues were asked to reach the journalist",
+    "reminded": "REMINDED to check in",
+    "warned": "WARNED, and colleagues were asked to find out why",
     "grace": "LAST CALL before the release",
     "paused": "paused",
     "released": "RELEASED",
     "destroyed": "destroyed",
 }
+LATE: Final = frozenset({"reminded", "warned", "grace"})
+# What comes when a stage begins, whoever reads it.
 NEXT: Final = {
     "armed": "the pause ends",
     "reminded": "a reminder",
-    "warned": "a warning, and colleagues hear of it",
+    "warned": "a last warning, and colleagues hear of it",
     "grace": "the last call",
     "released": "the release",
 }
@@ -87,6 +89,7 @@ class Status(msgspec.Struct, frozen=True):
     quota: int
     marked: bool
     dossiers: tuple[Standing, ...]
+    now: int
 
 
 @click.command()
@@ -108,6 +111,7 @@ def status(passphrase_file: Path | None, as_json: bool) -> None:
             quota=account.quota,
             marked=account.marked,
             dossiers=dossiers,
+            now=session.now(),
         )
     terminal.answer(shown, as_json, render)
 
@@ -171,55 +175,53 @@ def render(shown: Status) -> str:
     if shown.quota:
         lines.append(f"{terminal.size(shown.used)} of {terminal.size(shown.quota)} used")
     for each in shown.dossiers:
-        lines += ["", *_render_dossier(each)]
+        lines += ["", *_render_dossier(each, shown.now)]
     if not shown.dossiers:
         lines.append("No dossiers.")
     return "\n".join(lines)
 
 
-def _render_dossier(one: Standing) -> list[str]:
+def _render_dossier(one: Standing, now: int) -> list[str]:
     lines = [f"{one.name}: {STAGES.get(one.stage, one.stage)}, since {terminal.local(one.since)}"]
 
     def line(name: str, text: str) -> None:
         lines.append(f"  {name:<10} {text}")
 
-    if one.role == "collaborator":
+    mine = one.role == "journalist"
+    if not mine:
         line("of", one.journalist)
+    if one.stage in LATE:
+        line("do", "check in now: afterword checkin" if mine else "see: afterword inbox")
     if one.trying:
         line("trying", "the letter of this stage has not been accepted by any address yet")
     if one.released is not None:
+        whose = "your colleagues run" if mine else "run"
         line(
             "released",
-            f"{terminal.local(one.released)}; colleagues run: afterword recover {one.dossier[:8]} --to DIR",
+            f"{terminal.local(one.released)}; {whose}: afterword recover {one.dossier[:8]} --to DIR",
         )
     elif one.projected:
         first, last = one.projected[0], one.projected[-1]
-        line(
-            "next", f"{NEXT.get(first.stage, first.stage)} on {terminal.local(first.at)}, without a check-in"
-        )
+        unless = "" if first.stage == "armed" else f", unless {'you check' if mine else 'they check'} in"
+        line("next", f"{NEXT.get(first.stage, first.stage)}, {terminal.ahead(first.at, now)}{unless}")
         if last is not first and last.stage == "released":
             line(
-                "release", f"{terminal.local(last.at)}, after silence until then, if the server keeps running"
+                "release",
+                f"{terminal.ahead(last.at, now)}, after silence until then, if the server keeps running",
             )
-    if one.role == "journalist":
-        if one.pushed is not None:
-            line(
-                "deposited",
-                f"{terminal.number(one.bundles)} bundles, the newest {terminal.local(one.pushed)}",
-            )
-        if one.last_checkin is not None:
-            line("check-in", terminal.local(one.last_checkin))
+    if mine and one.pushed is not None:
+        line(
+            "deposited",
+            f"{terminal.count(one.bundles, 'bundle')}, the newest {terminal.local(one.pushed)}",
+        )
+    line("check-in", terminal.local(one.last_checkin) if one.last_checkin else "none so far")
     line("shares", f"{one.k} of {len(one.holders)} needed")
     for each in one.holders:
         line("", f"{each.label}{' (you)' if each.me else ''}: {_render_holder(each)}")
     for change in one.changes:
-        when = (
-            f"takes effect {terminal.local(change.effective)}" if change.effective else "waits for a check-in"
-        )
-        line(
-            "waiting",
-            f"{change.kind}, asked for {terminal.local(change.asked)}, {when} ({change.change[:16]})",
-        )
+        line("change", calendar.change_text(change, now))
+        if mine:
+            line("", f"to take it back: afterword cancel {one.dossier[:8]} {change.change[:16]}")
     for lacking in one.missing:
         line("missing", LACKING.get(lacking, lacking))
     return lines

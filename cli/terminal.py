@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeVar
 
 import click
 
+from vault.clock import DAY, HOUR, MINUTE, SECOND, write_duration
 from vault.errors import BadUsage, Refused
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ T = TypeVar("T", bound="msgspec.Struct | Mapping[str, object]")
 SHORTEST_PASSPHRASE: Final = 8
 COMFORTABLE_PASSPHRASE: Final = 14
 _TRIES: Final = 3
+
+# From a length on, to which unit it is rounded down.
+_ROUGH: Final = ((2 * DAY, HOUR), (2 * HOUR, MINUTE))
+# Nearer than this, dates are told to the second.
+_NEAR: Final = 2 * HOUR
+# The last day that every zone can name, ms UTC.
+_LATEST: Final = 253_402_246_800_000
 
 # Everything that could move a cursor, colour a line, or turn the direction in which a name reads.
 _UNPRINTABLE: Final = re.compile(
@@ -178,14 +186,42 @@ def number(count: int) -> str:
     return f"{count:,}".replace(",", " ")
 
 
-def local(ms: int) -> str:
+def count(number_of: int, what: str) -> str:
+    """`1 file`, `1 274 files`."""
+    return f"{number(number_of)} {what}{'' if number_of == 1 else 's'}"
+
+
+def local(ms: int, *, seconds: bool = False) -> str:
     """An instant in this computer's zone and in UTC: `2026-11-24 14:03 CET (13:03 UTC)`."""
-    utc = datetime.fromtimestamp(ms / 1000, UTC)
-    here = utc.astimezone()
-    if here.utcoffset() == utc.utcoffset():
-        return f"{utc:%Y-%m-%d %H:%M} UTC"
-    far = f"{utc:%H:%M}" if here.date() == utc.date() else f"{utc:%Y-%m-%d %H:%M}"
-    return f"{here:%Y-%m-%d %H:%M %Z} ({far} UTC)"
+    clock = "%H:%M:%S" if seconds else "%H:%M"
+    there = utc(ms)
+    here = there.astimezone()
+    if here.utcoffset() == there.utcoffset():
+        return f"{there:%Y-%m-%d {clock}} UTC"
+    far = there.strftime(clock if here.date() == there.date() else f"%Y-%m-%d {clock}")
+    return f"{here:%Y-%m-%d {clock} %Z} ({far} UTC)"
+
+
+def ahead(ms: int, now: int) -> str:
+    """An instant to come, and how long that is from `now`: `2026-11-24 14:03 CET (13:03 UTC), in 1d11h`."""
+    left = max(0, ms - now)
+    return f"{local(ms, seconds=left < _NEAR)}, in {length(left)}"
+
+
+def length(ms: int) -> str:
+    """A duration by its two leading units, never longer than it is: `1d11h`, `20s`."""
+    unit = next((small for big, small in _ROUGH if ms >= big), SECOND)
+    return write_duration(ms // unit * unit)
+
+
+def day(ms: int) -> str:
+    """The day of an instant, in UTC: `2026-11-24`."""
+    return f"{utc(ms):%Y-%m-%d}"
+
+
+def utc(ms: int) -> datetime:
+    """An instant as one that can be shown: whoever signs or says something may claim any."""
+    return datetime.fromtimestamp(min(max(ms, 0), _LATEST) / 1000, UTC)
 
 
 class _Bar:

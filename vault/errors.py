@@ -99,7 +99,7 @@ class NotEnoughShares(Refused):
 
     def __init__(self, have: int, need: int) -> None:
         super().__init__(
-            f"{have} of the {need} shares needed have arrived; ask the others to run `afterword give`."
+            f"{have} of the {need} shares needed are here; ask the others to run `afterword give`, then run this again."
         )
         self.have = have
         self.need = need

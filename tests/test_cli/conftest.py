@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,20 @@ def home_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     quick = functools.partial(identity.write_keyring, work_factor=2)
     monkeypatch.setattr(identity, "write_keyring", quick)
     return path
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """UTC, until the test sets another."""
+
+    def be(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    be("UTC")
+    yield be
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

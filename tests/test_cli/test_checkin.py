@@ -75,7 +75,10 @@ def test_a_check_in_whose_answer_was_lost_counts_once_and_is_answered(bureau: Bu
 def test_without_the_network_nothing_is_claimed(bureau: Bureau) -> None:
     bureau.armed()
     bureau.unsent.extend(["/check-ins"] * 5)
-    assert bureau.refused("checkin") == "unreachable"
+    done = bureau.run("Ana", "checkin")
+    assert (done.code, done.out) == (8, "")
+    assert "YOU ARE NOT CHECKED IN" in done.err
+    assert done.err.endswith("afterword: unreachable\n")
 
 
 def test_an_acknowledgement_that_another_server_signed_is_no_check_in(

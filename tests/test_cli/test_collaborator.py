@@ -376,8 +376,8 @@ def test_in_an_alarm_reaching_her_comes_before_everything_else(cast, run):
 def test_what_comes_without_a_check_in_is_dated(cast, run):
     cast.dossier(projected=(wire.Projected("warned", NOW + DAY), wire.Projected("released", NOW + 5 * DAY)))
     out = run("inbox").out
-    assert "you are asked to look for them about" in out
-    assert "released not before" in out
+    assert "you are asked to look for them: 20" in out
+    assert "released, not before: 20" in out
 
 
 def test_a_slow_change_is_shown_and_asks_for_a_call(cast, run):
@@ -699,9 +699,9 @@ def test_a_released_dossier_shows_the_last_sign_of_life_and_both_ways_to_go_on(c
 
 def test_a_share_is_given_only_after_the_release_was_shown_and_asked_about(cast, run, released):
     ran = run("give", TITLE, answers=["n"])
-    assert (ran.code, code_of(ran)) == (3, "declined")
+    assert (ran.code, code_of(ran)) == (3, "not-confirmed")
     assert cast.server.posted == []
-    assert "The last sign of life, signed by Ana Beltrán: 2026-09-21" in ran.err
+    assert "The last sign of life: Ana Beltrán's last signed check-in is of 2026-09-21" in ran.err
     assert "cannot be taken back" in ran.err
 
     ran = run("give", TITLE, answers=["y"])
@@ -792,7 +792,7 @@ def test_who_has_collected_is_told_to_speak_with_the_others(cast, run, released)
 def test_leaving_is_asked_about_and_then_signed(cast, run):
     dossier = cast.dossier()
     ran = run("leave", TITLE, answers=[""])
-    assert (ran.code, code_of(ran)) == (3, "declined")
+    assert (ran.code, code_of(ran)) == (3, "not-confirmed")
     assert cast.server.posted == []
     ran = run("leave", TITLE, answers=["yes"])
     assert ran.code == 0

@@ -213,5 +213,13 @@ def test_with_a_bad_share_of_my_own_the_others_are_still_enough(world: World) ->
 
 
 def test_the_story_names_her_and_the_last_check_in(world: World) -> None:
-    lines = combine.story(world.case(world.people[0]))
-    assert any(line.startswith("The last sign of life, signed by Ana: 2026-09-") for line in lines)
+    lines = combine.story(world.case(world.people[0]), "Harbour", given=False)
+    assert lines[0] == "Harbour, from Ana"
+    assert any("The last sign of life: Ana's last signed check-in is of 2026-09-" in line for line in lines)
+    assert "cannot be taken back" in lines[-1]
+
+
+def test_whoever_has_given_is_not_warned_of_giving(world: World) -> None:
+    lines = combine.story(world.case(world.people[0]), "Harbour", given=True)
+    assert "given your share already" in lines[-1]
+    assert not any("cannot be taken back" in line for line in lines)

@@ -40,6 +40,17 @@ def test_the_pauses_between_attempts_grow(server: Loopback) -> None:
     assert waited == list(connection.PAUSES) == sorted(connection.PAUSES)
 
 
+def test_who_waits_for_a_server_that_does_not_answer_is_told_once(
+    server: Loopback, remote: Remote, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.faults += ["cut"]
+    remote.info()
+    assert capsys.readouterr().err == ""
+    server.faults += ["cut"] * 4
+    remote.info()
+    assert capsys.readouterr().err.count("No answer from the server yet") == 1
+
+
 def test_an_invite_whose_answer_got_lost_is_not_asked_for_twice(server: Loopback, remote: Remote) -> None:
     keyring, card = a_person("Ana")
     server.accounts[card.card.verify] = card

@@ -63,13 +63,17 @@ def test_a_deposit_and_its_recovery_by_two_colleagues(room: Newsroom, case: Path
         assert "3 files, 3.0 MB, 2 bundles of" in out
         assert "complete, signed by Ana." in out
         assert contents(tmp_path / who / "case") == contents(case)
+    again = room.run("Bea", "recover", TITLE, "--list")
+    assert again.code == 0, again.err
+    assert "You have given your share already" in again.err
+    assert "[y/N]" not in again.err
 
 
 def test_whoever_says_no_gives_nothing(room: Newsroom, case: Path, tmp_path: Path) -> None:
     room.ran("Ana", "push", TITLE, str(case))
     let_go(room)
     done = room.run("Bea", "recover", TITLE, "--to", str(tmp_path / "to"), answers=[PASSPHRASE, "n"])
-    assert (done.code, "afterword: declined" in done.err) == (3, True)
+    assert (done.code, "afterword: not-confirmed" in done.err) == (3, True)
     assert not (tmp_path / "to").exists()
     assert "Ana never checked in" in done.err
     assert room.json("Carlos", "give", TITLE, "--yes")["given"] == 1

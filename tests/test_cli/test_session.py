@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cli import chain, session
@@ -6,6 +8,7 @@ from cli.remote import Remote
 from test_cli.conftest import PASSPHRASE, words_shown
 from test_cli.newsroom import Newsroom
 from vault import wire
+from vault.clock import DAY, MINUTE, SystemClock
 from vault.errors import Untrusted
 
 
@@ -141,3 +144,22 @@ def test_a_chain_of_rosters_is_asked_for_only_when_it_grew(
 
     monkeypatch.setattr(chain, "fetch_rosters", never)
     assert "asked again" not in at_work.run("Bea", "status").err
+
+
+def test_a_laptop_whose_clock_is_off_by_years_shows_the_servers_dates(
+    at_work: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = SystemClock.wall
+    monkeypatch.setattr(SystemClock, "wall", lambda self: true(self) - 4000 * DAY)
+    real = Remote.info
+
+    def info(remote: Remote) -> wire.ServerInfo:
+        """The server runs in this process; its clock is the true one."""
+        said = real(remote)
+        remote.clock_ahead = 4000 * DAY
+        return said
+
+    monkeypatch.setattr(Remote, "info", info)
+    done = at_work.run("Ana", "status", "--json")
+    assert abs(json.loads(done.out)["now"] - true(SystemClock())) < MINUTE
+    assert "this computer's clock and the server's differ by 4000d" in done.err

@@ -1,7 +1,11 @@
+import pytest
+
 from cli import status
 from test_cli.newsroom import Newsroom
 from vault import wire
 from vault.clock import DAY, HOUR
+
+pytestmark = pytest.mark.usefixtures("zone")
 
 NOW = 1_795_363_425_000
 
@@ -41,6 +45,7 @@ def a_status(*dossiers: status.Standing, **more: object) -> status.Status:
         "server": "https://x.example",
         "confirmed": 2,
         "addresses": 2,
+        "now": NOW,
     }
     return status.Status(**{**fields, "used": 5, "quota": 10, "marked": False, "dossiers": dossiers, **more})
 
@@ -48,8 +53,8 @@ def a_status(*dossiers: status.Standing, **more: object) -> status.Status:
 def test_one_screen_says_what_happens_next_and_when_the_release_would_be() -> None:
     shown = status.render(a_status(a_standing()))
     assert "Fishing licences: armed" in shown
-    assert "next       a reminder on 2026-11-23" in shown
-    assert "release    2026-11-26" in shown
+    assert "next       a reminder, 2026-11-23 16:03 UTC, in 1d, unless you check in" in shown
+    assert "release    2026-11-26 16:03 UTC, in 4d, after silence" in shown
     assert "1 274 bundles" in shown
     assert "Bea: proved 2026-11-21" in shown
     assert "Carlos: has left" in shown
@@ -65,14 +70,29 @@ def test_a_dossier_that_is_not_armed_says_what_is_missing() -> None:
 def test_a_late_stage_is_loud_and_says_when_no_letter_landed() -> None:
     shown = status.render(a_status(a_standing(stage="grace", trying=True)))
     assert "LAST CALL" in shown
+    assert "do         check in now: afterword checkin" in shown
     assert "has not been accepted" in shown
+
+
+def test_a_colleague_is_not_asked_to_check_in_for_her() -> None:
+    shown = status.render(a_status(a_standing(stage="warned", role="collaborator")))
+    assert "checkin" not in shown
+    assert "see: afterword inbox" in shown
+    assert "unless they check in" in shown
+
+
+def test_a_ladder_of_seconds_is_dated_to_the_second() -> None:
+    soon = (wire.Projected("reminded", NOW + 40_000), wire.Projected("released", NOW + 85_000))
+    shown = status.render(a_status(a_standing(projected=soon)))
+    assert "16:04:25 UTC, in 40s" in shown
+    assert "16:05:10 UTC, in 1m25s" in shown
 
 
 def test_a_pause_shows_its_end_first() -> None:
     shown = status.render(
         a_status(a_standing(stage="paused", projected=(wire.Projected("armed", NOW + DAY),)))
     )
-    assert "the pause ends on 2026-11-23" in shown
+    assert "the pause ends, 2026-11-23 16:03 UTC, in 1d\n" in shown
 
 
 def test_a_release_shows_who_has_given_and_collected() -> None:
@@ -91,9 +111,10 @@ def test_slow_changes_are_in_full_view() -> None:
     cooling = wire.Change("c" * 64, "destroy", NOW, NOW + 7 * DAY, False)
     waiting = wire.Change("d" * 64, "roster", NOW, None, True)
     shown = status.render(a_status(a_standing(changes=(cooling, waiting))))
-    assert "destroy, asked for" in shown
+    assert "the destruction of this dossier, asked for" in shown
     assert "takes effect 2026-11-29" in shown
-    assert "waits for a check-in (dddddddddddddddd)" in shown
+    assert "it waits for the next check-in" in shown
+    assert "afterword cancel abababab dddddddddddddddd" in shown
 
 
 def test_nobody_without_an_address_is_left_in_doubt() -> None:

@@ -1,11 +1,13 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli import terminal
+from vault.clock import HOUR
 from vault.errors import BadUsage, Refused
 
 
@@ -177,22 +179,15 @@ def test_sizes_read_as_people_write_them(count: int, text: str) -> None:
     assert terminal.size(count) == text
 
 
-def test_an_instant_is_shown_here_and_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
+def test_an_instant_is_shown_here_and_in_utc(zone: Callable[[str], None]) -> None:
     at = 1_795_527_780_000
-    try:
-        for zone, shown in {
-            "UTC": "2026-11-24 13:43 UTC",
-            "CET-1": "2026-11-24 14:43 CET (13:43 UTC)",
-            "NZST-12": "2026-11-25 01:43 NZST (2026-11-24 13:43 UTC)",
-        }.items():
-            monkeypatch.setenv("TZ", zone)
-            time.tzset()
-            assert terminal.local(at) == shown
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    for name, shown in {
+        "UTC": "2026-11-24 13:43 UTC",
+        "CET-1": "2026-11-24 14:43 CET (13:43 UTC)",
+        "NZST-12": "2026-11-25 01:43 NZST (2026-11-24 13:43 UTC)",
+    }.items():
+        zone(name)
+        assert terminal.local(at) == shown
 
 
 def test_a_count_has_gaps() -> None:
@@ -218,3 +213,24 @@ def test_what_goes_into_a_pipe_keeps_its_lines(capsys: pytest.CaptureFixture[str
 
 def test_a_line_end_in_a_name_is_spelled_out() -> None:
     assert terminal.name("a\nDeposited 1 file") == "a\\u000aDeposited 1 file"
+
+
+@pytest.mark.parametrize("name", ["LINT-14", "HST10", "UTC"])
+def test_no_claimed_time_is_too_absurd_to_be_shown(name: str, zone: Callable[[str], None]) -> None:
+    zone(name)
+    for at in (2**53 - 1, -(2**53)):
+        assert "UTC" in terminal.local(at)
+    assert terminal.day(2**53 - 1) == "9999-12-31"
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"),
+    [(40_900, "17:04:25 UTC, in 40s"), (2 * HOUR, "19:03 UTC, in 2h"), (-5, "17:03:44 UTC, in 0s")],
+)
+@pytest.mark.usefixtures("zone")
+def test_what_is_near_is_dated_to_the_second(left: int, shown: str) -> None:
+    assert terminal.ahead(1_795_367_025_000 + left, 1_795_367_025_000) == f"2026-11-22 {shown}"
+
+
+def test_one_of_a_thing_is_not_several() -> None:
+    assert [terminal.count(n, "bundle") for n in (0, 1, 1274)] == ["0 bundles", "1 bundle", "1 274 bundles"]
