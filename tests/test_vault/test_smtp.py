@@ -95,8 +95,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+LOGINS = {(b"ana", b"right"), ("añá@x".encode(), "pä:ss/w".encode())}
+
+
 def only_ana(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: object) -> AuthResult:
-    good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"ana", b"right")
+    good = isinstance(data, LoginPassword) and (data.login, data.password) in LOGINS
     return AuthResult(success=good, handled=False)
 
 
@@ -235,6 +238,18 @@ def test_a_wrong_password_is_the_operators_trouble_and_not_the_letters_end(
     assert wrong == [TemporaryFailure("the mail server refused the login (535)")]
     assert isinstance(without[0], TemporaryFailure)
     assert "530" in without[0].reason
+
+
+def test_a_name_and_a_password_may_have_any_letters(certificate: tuple[Path, Path]) -> None:
+    with a_server(certificate, tls="starttls") as (sink, port):
+        for user, password in (("añá@x", "pä:ss/w"), ("añá@x", "otra")):
+            mail = Mail("127.0.0.1", port, "starttls", user, password, SENDER)
+            [outcome] = carried(mail, authorities=certificate[0])
+            if password == "otra":
+                assert outcome == TemporaryFailure("the mail server refused the login (535)")
+            else:
+                assert outcome == Accepted()
+    assert len(sink.letters) == 1
 
 
 def test_a_password_is_not_sent_in_clear_to_another_computer() -> None:

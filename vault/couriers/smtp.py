@@ -9,6 +9,7 @@ import smtplib
 import socket
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -144,7 +145,7 @@ class SmtpCourier:
                 raise smtplib.SMTPNotSupportedError
             line.ehlo()
         if mail.user is not None:
-            line.login(mail.user, mail.password or "")
+            _log_in(line, mail.user, mail.password or "")
         return line
 
     @contextmanager
@@ -163,6 +164,17 @@ class SmtpCourier:
         if line is not None and line.sock is not None:
             with suppress(OSError):
                 line.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _log_in(line: smtplib.SMTP, user: str, password: str) -> None:
+    if user.isascii() and password.isascii():
+        line.login(user, password)
+        return
+    # smtplib writes ASCII only; RFC 4616 has UTF-8.
+    plain = b64encode(b"\0".join((b"", user.encode(), password.encode()))).decode()
+    code, said = line.docmd("AUTH", f"PLAIN {plain}")
+    if code != 235:
+        raise smtplib.SMTPAuthenticationError(code, said)
 
 
 def write_letter(parcel: Parcel) -> bytes:
