@@ -69,6 +69,9 @@ def serve(settings: Settings) -> None:
     def prepare(address: str) -> None:
         from vault import compose
 
+        if settings.mail is not None:
+            # Said now, to whoever starts it, and not by a deliverer that dies again and again.
+            compose.courier(settings).close()
         fresh = compose.found(settings)
         vault = compose.open_vault(settings)
         url = settings.url or address

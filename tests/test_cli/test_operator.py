@@ -134,6 +134,22 @@ def test_a_second_server_on_the_same_folder_is_refused_in_a_sentence(tmp_path: P
     assert "afterword: already-served" in second.stderr
 
 
+@pytest.mark.parametrize("smtp", ["mail.example", "smtp://ana:secret@mail.example"])
+def test_a_mail_server_that_cannot_be_used_is_said_before_anything_is_founded(
+    tmp_path: Path, smtp: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", "from cli.main import run; run()", "serve",
+         "--data", str(tmp_path / "data"), "--port", "0"],
+        capture_output=True, text=True, timeout=PATIENCE, env={**CLEAN, "AFTERWORD_SMTP": smtp}, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "AFTERWORD_SMTP" in ended.stderr
+    assert "afterword: bad-setting" in ended.stderr
+    assert "secret" not in ended.stderr
+    assert not (tmp_path / "data" / "afterword.db").exists()
+
+
 def test_under_systemd_no_invite_is_left_in_the_journal(tmp_path: Path) -> None:
     with a_server(tmp_path / "data", NOTIFY_SOCKET=str(tmp_path / "nobody")) as (_, said):
         assert not any("/join#" in line for line in said)
