@@ -5,6 +5,7 @@ Rule of this room: one sentence for one attack; whatever only needs the engine i
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_an_account_has_no_more_sessions_than_a_person_has_computers(world: Worl
         world.clock.at += 1
     assert rows(world, "sessions") == accounts.MOST_SESSIONS
     assert accounts.session(world.records, granted.token).id == ana.account.id
+
+
+@pytest.mark.parametrize("door", ["accounts", "invites", "addresses", "dossiers"])
+def test_what_can_wait_leaves_the_last_of_a_disk_to_check_ins(original: compose.Vault, door: str) -> None:
+    full = compose.Vault(
+        replace(original.settings, low_water=1 << 60), original.records, original.objects, original.custodian
+    )
+    client = create_app(full).test_client()
+    answer = client.post(f"/api/v1/{door}", json={})
+    assert wire.read(answer.data, wire.Problem).code == "no-space"
+    assert client.post("/api/v1/nonces").status_code == 200
+    assert wire.read(client.post("/api/v1/check-ins", json={}).data, wire.Problem).code == "malformed"

@@ -23,6 +23,7 @@ from vault.keeping import Copied
 from vault.outbox import Sender
 from vault.service import Moment
 from vault.settings import Settings
+from vault.storage.ballast import Ballast
 from vault.storage.database import Database, open_database
 from vault.storage.objects import Objects, open_objects
 from vault.storage.records import Records
@@ -189,10 +190,13 @@ def _write_key(path: Path, key: age.Identity) -> None:
 def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]:
     """One beat of the watch: move what is due, let what has cooled take effect, now and then tidy up."""
     keeper = watch.Watch(vault.records, vault.custodian)
+    ballast = Ballast(vault.settings.data, vault.settings.low_water)
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
 
     def tick() -> None:
+        if ballast.mind():
+            say("The disk is full. The room kept for check-ins is given up now; make room at once.")
         ticked = keeper.tick()
         cooling.take_effect(vault.records, vault.custodian)
         for dossier in set(ticked.standing) - standing:

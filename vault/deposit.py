@@ -58,8 +58,7 @@ def receive(
             return False
         _require_open(records, row)
         _require_room(account)
-    if objects.free() < low_water + OBJECT_SIZE:
-        raise NoSpace("The server's disk is nearly full; the operator has to make room. Nothing was lost.")
+    require_space(objects, low_water + OBJECT_SIZE)
     key = f"{dossier}/{name}"
     _forget_unfinished(objects, dossier, key)
     received = objects.receive(key, offset, body, OBJECT_SIZE)
@@ -211,6 +210,12 @@ def _readable(records: Records, account: Account, dossier: str) -> Dossier:
 def _require_open(records: Records, row: Dossier) -> None:
     if records.switch(row.id).switch.stage in CLOSED:
         raise Conflict("This dossier has ended; nothing more can be added to it.", code="released")
+
+
+def require_space(objects: Objects, least: int) -> None:
+    """Whatever can wait waits while less than this is free: the last of a disk belongs to check-ins and releases."""
+    if objects.free() < least:
+        raise NoSpace("The server's disk is nearly full; the operator has to make room. Nothing was lost.")
 
 
 def _require_room(account: Account) -> None:
