@@ -19,7 +19,7 @@ test: $(READY) $(NODE) ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 serve: $(READY) ## a server for real use: make serve DATA=folder
-	@$(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"
+	@exec $(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"
 
 check: $(READY) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
