@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from tests.world import World, an_armed_dossier
-from vault import accounts, compose, ledger, statements, wire
+from tests.world import TICK, World, an_armed_dossier
+from vault import accounts, compose, keeping, ledger, statements, wire
 from vault.clock import DAY, SECOND
 from vault.couriers.probe import Door
 from vault.errors import Refused
 from vault.settings import Settings, read_settings
+from vault.switch import Stage
 from web import create_app
 
 
@@ -148,3 +149,23 @@ def test_what_can_wait_leaves_the_last_of_a_disk_to_check_ins(original: compose.
     assert wire.read(answer.data, wire.Problem).code == "no-space"
     assert client.post("/api/v1/nonces").status_code == 200
     assert wire.read(client.post("/api/v1/check-ins", json={}).data, wire.Problem).code == "malformed"
+
+
+# Quick under a gun
+
+
+def test_a_restored_server_does_not_destroy_what_she_has_saved_since_the_backup(world: World) -> None:
+    made = an_armed_dossier(world, cooling=100 * TICK)
+    made.hers.order(made.id, statements.Destroy)
+    world.pass_time(90 * TICK)
+    backup = world.snapshot()
+    (change,) = world.records.changes_of_dossier(made.id)
+    made.hers.order(made.id, statements.Cancel, change=change.hash)
+    world.rewind(backup)
+    keeping.begin_anew(world.records, world.custodian, "second-life")
+    told = len(world.letters())
+    world.pass_time(90 * TICK)
+    assert world.stage(made.id) is Stage.ARMED
+    assert {kind for _, kind in world.letters()[told:]} >= {"change-asked"}
+    world.pass_time(20 * TICK)
+    assert world.stage(made.id) is Stage.DESTROYED

@@ -4,6 +4,7 @@ Rule of this room: what would destroy, redirect, lengthen or silence an armed sw
 cancelled until it has cooled, and takes effect only while she is known to be well.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -92,6 +93,25 @@ def cancel(records: Records, custodian: Custodian, now: Moment, account: Account
         records, now, account.id, "change-cancelled", dossier=change.dossier, kind=change.kind, change=hash
     )
     _tell(records, custodian, now, LetterKind.CHANGE_CANCELLED, change)
+
+
+def begin_anew(records: Records, custodian: Custodian, now: Moment) -> None:
+    """After a restore: what was asked may have been cancelled since. Everybody is told again, and it cools again."""
+    for hash in records.all_changes():
+        # One that does not read stands still alone.
+        with contextlib.suppress(Damaged):
+            change = records.change(hash)
+            dossier = None if change is None or change.dossier is None else records.dossier(change.dossier)
+            if change is None:
+                continue
+            lasts = (
+                max((each.cooling for each in _armed(records, change.account)), default=0)
+                if dossier is None
+                else dossier.cooling
+            )
+            again = msgspec.structs.replace(change, cooled=max(change.cooled, now.stamp + lasts))
+            records.cool_again(again.hash, again.cooled)
+            _tell(records, custodian, now, LetterKind.CHANGE_ASKED, again)
 
 
 def finish(

@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from vault import age, identity, ledger, switch, watch
+from vault import age, cooling, identity, ledger, switch, watch
 from vault.custodian import Custodian
 from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
@@ -197,6 +197,7 @@ def begin_anew(records: Records, custodian: Custodian, life: str) -> int:
         waiting = records.switches_in(*_RESTORED)
         for dossier in waiting:
             _fresh_ladder(records, custodian, now, dossier)
+        cooling.begin_anew(records, custodian, now)
         return len(waiting)
 
 

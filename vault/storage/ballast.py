@@ -14,8 +14,8 @@ _PARTS: Final = 8
 
 
 class Ballast:
-    """A file in `folder`, which is on the database's disk. Uploads stop when `low_water` bytes are left: the ballast is
-    an eighth of that, goes when half its own size is left, and comes back when there is as much again above the mark."""
+    """A file in `folder`, which is on the database's disk. Uploads stop when `low_water` bytes are left: the ballast
+    is an eighth of that, goes when half its own size is left, and comes back when there is plenty above the mark."""
 
     def __init__(self, folder: Path, low_water: int) -> None:
         self._path = folder / "ballast"

@@ -318,6 +318,12 @@ class Dossiers(Rows):
             )
         ]
 
+    def all_changes(self) -> list[str]:
+        return [str(row["hash"]) for row in self.db.all("SELECT hash FROM changes ORDER BY asked, hash")]
+
+    def cool_again(self, hash: str, cooled: int) -> None:
+        self.db.run("UPDATE changes SET cooled = :cooled WHERE hash = :hash", hash=hash, cooled=cooled)
+
     def drop_change(self, hash: str) -> int:
         return self.db.run("DELETE FROM changes WHERE hash = :hash", hash=hash)
 
