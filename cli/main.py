@@ -212,7 +212,8 @@ def _missing_module(error: ModuleNotFoundError) -> tuple[int, str, str]:
         return (
             3,
             "server-extra",
-            "This needs the server's parts; install them with: pip install 'afterword[server]'",
+            "This needs the server's parts; install Afterword again with them, in its checkout: uv tool install "
+            "--constraints requirements.lock '.[server]' (or as README.md says under Install).",
         )
     return BUG, "bug", (
         f"The part {error.name} of this program is missing; install afterword again, in an environment of its own."
