@@ -5,6 +5,7 @@ its sender and gone on without; the key stays in memory.
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ class Case:
     """Where I stand in the roster's list of collaborators, from 0."""
     release: Release
     checkin: CheckIn | None
+    compared: bool
+    """Whether the journalist's words were ever heard on this computer."""
     released: wire.Released = field(repr=False)
 
     def label(self, index: int) -> str:
@@ -73,7 +76,8 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
     """
     shown = remote.call("GET", f"/dossiers/{dossier}/rosters", None, wire.Rosters)
     journalist = identity.read_card(shown.journalist.encode())
-    if not any(known.card.hash == journalist.hash and known.role == "journalist" for known in home.cards()):
+    pinned = [known for known in home.cards() if known.card.hash == journalist.hash]
+    if not any(known.role == "journalist" for known in pinned):
         raise Untrusted(
             f"Dossier {dossier[:8]} claims a journalist whose card was never pinned here: it may be a copy of "
             "another's roster under a false name. Nothing of yours was sent.",
@@ -97,7 +101,19 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
             "gone back to an older state. Ask its operator.",
             code="roster-rolled-back",
         )
-    return Case(dossier, home.server.hash.hex(), journalist, roster, cards, place, release, checkin, released)
+    compared = any(known.compared is not None for known in pinned)
+    return Case(
+        dossier,
+        home.server.hash.hex(),
+        journalist,
+        roster,
+        cards,
+        place,
+        release,
+        checkin,
+        compared,
+        released,
+    )
 
 
 def open_own_share(remote: "Remote", keyring: Keyring, case: Case) -> DealtShare:
@@ -230,11 +246,20 @@ def story(case: Case, title: str, *, given: bool) -> list[str]:
         f"  The server you joined has signed that it released this on {terminal.local(case.release.created)}.",
     ]
     if case.checkin is None:
-        lines.append(f"  There is no sign of life: {her} never checked in.")
+        # Nobody signs that something did not happen: a server could hide every check-in there was.
+        lines.append(
+            f"  There is no sign of life: the server shows no check-in of {her}'s, not even an old one."
+        )
     else:
         when = terminal.local(case.checkin.created)
         lines.append(
             f"  The last sign of life: {her}'s last signed check-in is of {when}, by the clock of their own computer."
+        )
+    if not case.compared:
+        # A home that was restored from words has this card from the server alone.
+        lines.append(
+            f"  The card of {her} was never compared on this computer. Compare its ten words with the others' before "
+            f"you believe what you see: afterword card show {shlex.quote(her)}"
         )
     if given:
         return [*lines, "  You have given your share already."]

@@ -1,5 +1,6 @@
 """Shares that come together, and shares that must not."""
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -217,6 +218,21 @@ def test_the_story_names_her_and_the_last_check_in(world: World) -> None:
     assert lines[0] == "Harbour, from Ana"
     assert any("The last sign of life: Ana's last signed check-in is of 2026-09-" in line for line in lines)
     assert "cannot be taken back" in lines[-1]
+
+
+def test_a_journalist_whose_card_was_never_compared_here_is_said_to_be_so(world: World) -> None:
+    """A home that was restored from paper words knows her card from the server alone."""
+    bo = world.people[0]
+    said = "The card of Ana was never compared on this computer"
+    assert said in "\n".join(combine.story(world.case(bo), "Harbour", given=False))
+    bo.home.mark_compared(world.ana.card.hash, 1)
+    assert said not in "\n".join(combine.story(world.case(bo), "Harbour", given=False))
+
+
+def test_no_check_in_shown_is_not_said_to_be_none_made(world: World) -> None:
+    case = dataclasses.replace(world.case(world.people[0]), checkin=None)
+    lines = "\n".join(combine.story(case, "Harbour", given=False))
+    assert "the server shows no check-in of Ana's" in lines
 
 
 def test_whoever_has_given_is_not_warned_of_giving(world: World) -> None:

@@ -75,8 +75,17 @@ def test_whoever_says_no_gives_nothing(room: Newsroom, case: Path, tmp_path: Pat
     done = room.run("Bea", "recover", TITLE, "--to", str(tmp_path / "to"), answers=[PASSPHRASE, "n"])
     assert (done.code, "afterword: not-confirmed" in done.err) == (3, True)
     assert not (tmp_path / "to").exists()
-    assert "Ana never checked in" in done.err
+    assert "the server shows no check-in of Ana's" in done.err
     assert room.json("Carlos", "give", TITLE, "--yes")["given"] == 1
+
+
+def test_nothing_is_read_for_a_dossier_that_is_released(room: Newsroom, case: Path) -> None:
+    room.ran("Ana", "push", TITLE, str(case / "notes"))
+    let_go(room)
+    done = room.run("Ana", "push", TITLE, str(case))
+    assert (done.code, done.out) == (3, "")
+    assert "is released, and stays as it is" in done.err
+    assert "Pushing" not in done.err
 
 
 def test_the_key_for_stock_tools_and_the_list(room: Newsroom, case: Path, tmp_path: Path) -> None:
@@ -107,7 +116,7 @@ def test_an_unreadable_file_gives_a_code_of_its_own_and_the_rest_is_there(
     assert done.code == 3
     assert "afterword: incomplete" in done.err
     assert "PROBLEM: case/notes/one.txt: it cannot be read" in done.out
-    assert "Deposited 1 files" in done.out
+    assert "Deposited 1 file, " in done.out
 
 
 def test_what_is_wrong_with_the_paths_is_said_before_the_passphrase(room: Newsroom, case: Path) -> None:
@@ -120,4 +129,4 @@ def test_what_is_wrong_with_the_paths_is_said_before_the_passphrase(room: Newsro
 def test_somebody_elses_dossier_cannot_be_pushed_to(room: Newsroom, case: Path) -> None:
     room.ran("Bea", "inbox")
     done = room.run("Bea", "push", TITLE, str(case))
-    assert (done.code, "afterword: not-yours" in done.err) == (3, True)
+    assert (done.code, "afterword: not-journalist" in done.err) == (3, True)
