@@ -4,6 +4,8 @@ Rule of this room: memory is VmHWM of the process itself; what the kernel keeps 
 """
 
 import contextlib
+import os
+import resource
 import statistics
 import subprocess
 import threading
@@ -21,9 +23,10 @@ class Broke(Exception):
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: seconds by the wall, bytes of memory at the highest, and what it printed."""
+    """One run: seconds by the wall and of the processor, bytes of memory at the highest, and what it printed."""
 
     seconds: float
+    cpu: float
     peak: int
     out: str
 
@@ -40,6 +43,7 @@ class Figure:
 def run(
     command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Ran:
+    spent = _spent()
     began = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -58,7 +62,23 @@ def run(
     watcher.join()
     if process.returncode:
         raise Broke(f"{' '.join(command)} ended with {process.returncode}:\n{err}")
-    return Ran(seconds, max(peaks), out)
+    return Ran(seconds, _spent() - spent, max(peaks), out)
+
+
+def _spent() -> float:
+    """Seconds of the processor in all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def spent_so_far(pid: int) -> float:
+    """Seconds of the processor in a running process and its children."""
+    ticks = 0
+    for each in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:

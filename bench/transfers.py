@@ -69,7 +69,8 @@ def speed(folder: Path, size: int, times: int) -> Iterator[Figure]:
             source = folder / "desk" / kind
             make(source / "one.bin", size // 2)
             make(source / "two.bin", size - size // 2)
-            yield from _push_speed(ana, folder, source, kind, size, times)
+            assert cast.server.process is not None
+            yield from _push_speed(ana, cast.server.process.pid, folder, source, kind, size, times)
             title = f"{kind} {times - 1}"
             release(ana, chiara, title)
             yield from _recover_speed(bruno, folder, kind, title, size, times)
@@ -77,9 +78,10 @@ def speed(folder: Path, size: int, times: int) -> Iterator[Figure]:
 
 
 def _push_speed(
-    ana: Person, folder: Path, source: Path, kind: str, size: int, times: int
+    ana: Person, server: int, folder: Path, source: Path, kind: str, size: int, times: int
 ) -> Iterator[Figure]:
     ran, sent = [], 0
+    before = meter.spent_so_far(server)
     copied, packed = [], []
     for number in range(times):
         create(ana, f"{kind} {number}")
@@ -88,9 +90,12 @@ def _push_speed(
         copied.append(_copy_and_sum(source, folder / "peer").seconds)
         packed.append(_pack(source, folder / "peer.enc").seconds)
     seconds = [each.seconds for each in ran]
-    ratio = sent / size
+    theirs = (meter.spent_so_far(server) - before) / times
     yield Figure(
-        f"push, {meter.megabytes(size)} {kind}", meter.rate(size, seconds), f"sent {ratio:.2f} of the size"
+        f"push, {meter.megabytes(size)} {kind}",
+        meter.rate(size, seconds),
+        f"sent {sent / size:.2f} of the size; of the processor, for each GB: "
+        f"{_for_each_gb(ran, size)} s here, {theirs * 1e9 / size:.1f} s on the server",
     )
     yield _peer("cp, then sha256sum", size, copied, seconds)
     yield _peer("tar, zstd -3 -T2, openssl chacha20, to a file", size, packed, seconds)
@@ -106,8 +111,16 @@ def _recover_speed(
         unpacked.append(_unpack(folder / "peer.enc", folder / "unpacked").seconds)
     (folder / "peer.enc").unlink()
     seconds = [each.seconds for each in ran]
-    yield Figure(f"recover, {meter.megabytes(size)} {kind}", meter.rate(size, seconds))
+    yield Figure(
+        f"recover, {meter.megabytes(size)} {kind}",
+        meter.rate(size, seconds),
+        f"of the processor, for each GB: {_for_each_gb(ran, size)} s here",
+    )
     yield _peer("openssl chacha20, zstd -d, tar, sha256sum", size, unpacked, seconds)
+
+
+def _for_each_gb(ran: list[Ran], size: int) -> str:
+    return f"{meter.middle([each.cpu for each in ran]) * 1e9 / size:.1f}"
 
 
 def _peer(name: str, size: int, theirs: list[float], ours: list[float]) -> Figure:
