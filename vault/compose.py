@@ -18,7 +18,7 @@ from vault.couriers import Courier
 from vault.couriers.probe import Door
 from vault.couriers.smtp import SmtpCourier
 from vault.custodian import Custodian
-from vault.errors import BadUsage, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.errors import BadUsage, Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.keeping import Copied
 from vault.outbox import Sender
 from vault.service import Moment
@@ -107,15 +107,18 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     if scheme != "sqlite":
         raise BadUsage("Restore into SQLite: set AFTERWORD_DATABASE=sqlite:///…", code="bad-setting")
     target = Path("/" + place.lstrip("/"))
-    if target.exists():
-        raise Refused(
-            f"{target} exists; a backup is restored only where there is no server. Choose another folder with --data.",
-            code="not-empty",
-        )
+    # A log without its database would be taken for the new one's, and spoil it.
+    for there in (target, *_beside(target)):
+        if there.exists():
+            raise Refused(
+                f"{there} exists; a backup is restored only where there is no server. Choose another folder with "
+                "--data.",
+                code="not-empty",
+            )
     key = read_key(settings.server_key_file)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = target.with_name(target.name + ".restored")
-    for left in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
+    for left in (draft, *_beside(draft)):
         left.unlink(missing_ok=True)
     try:
         keeping.open_backup(file, key, draft)
@@ -132,6 +135,8 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
         vault = assemble(settings, database, open_objects(settings.objects))
         back = keeping.bring_objects(vault.records, vault.objects, file.parent, anyway=anyway)
         begun = keeping.begin_anew(vault.records, vault.custodian, secrets.token_hex(16))
+        if not database.forget():
+            raise Conflict("Another process reads what is being restored; try again.", code="busy")
     finally:
         database.close()
     # Only now is there a server under its name.
@@ -142,6 +147,11 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     finally:
         os.close(folder)
     return begun, back
+
+
+def _beside(database: Path) -> tuple[Path, ...]:
+    """SQLite's log and index."""
+    return tuple(database.with_name(database.name + end) for end in ("-wal", "-shm"))
 
 
 def read_key(path: Path) -> age.Identity:
@@ -172,14 +182,18 @@ def make_key(path: Path) -> None:
 def _write_key(path: Path, key: age.Identity) -> None:
     text = f"# The key of an Afterword server. Keep a copy apart from its data.\n{key.write()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Whole or not at all: half a key would be a server that nobody can open again.
-    draft = path.with_name(path.name + ".new")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+    # Whole or not at all: half a key would be a server that nobody can open again. And never through a name that an
+    # interrupted attempt may have left: it can be the key itself under its second name.
+    draft = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(draft, flags, 0o600), "w", encoding="ascii") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.link(draft, path)
-    draft.unlink()
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

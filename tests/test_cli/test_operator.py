@@ -263,6 +263,20 @@ def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_it
     capsys.readouterr()
     assert run("restore", made["file"], "--data", str(back)) == 3
     assert "afterword: not-empty" in capsys.readouterr().err
+    after.records.db.close()
+    assert {path.name for path in back.iterdir()} == {"afterword.db", "objects"}
+
+
+def test_a_log_that_another_database_left_behind_stops_a_restore(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backup", str(tmp_path / "kept"), "--data", str(data))
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "afterword.db-wal").write_bytes(b"what belonged to a database that was moved away")
+    assert run("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "back")) == 3
+    assert "afterword.db-wal exists" in capsys.readouterr().err
+    assert not (tmp_path / "back" / "afterword.db").exists()
 
 
 def test_a_cut_or_altered_backup_restores_nothing(
