@@ -169,3 +169,31 @@ def test_a_restored_server_does_not_destroy_what_she_has_saved_since_the_backup(
     assert {kind for _, kind in world.letters()[told:]} >= {"change-asked"}
     world.pass_time(20 * TICK)
     assert world.stage(made.id) is Stage.DESTROYED
+
+
+# Never
+
+
+def test_a_key_that_was_made_is_not_made_again_by_an_attempt_that_was_killed(tmp_path: Path) -> None:
+    key = tmp_path / "server.key"
+    compose.make_key(key)
+    kept = key.read_bytes()
+    # Killed between giving the key its name and taking its draft's away.
+    (tmp_path / "server.key.new").hardlink_to(key)
+    with pytest.raises(Refused):
+        compose.make_key(key)
+    assert key.read_bytes() == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["server.key", "server.key.new"]
+
+
+# In the wrong hands
+
+
+def test_a_backup_that_was_killed_leaves_nothing_after_the_next(world: World, tmp_path: Path) -> None:
+    left = world.folder / "backup-1.db"
+    left.write_bytes(b"a share that was replaced since")
+    (world.folder / "backup-2.db.partial").write_bytes(b"another")
+    keeping.back_up(
+        world.database, world.records, world.objects, world.custodian, world.folder, tmp_path / "copies"
+    )
+    assert [path.name for path in world.folder.glob("backup-*")] == []

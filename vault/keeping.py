@@ -6,6 +6,7 @@ Spec: docs/spec/backup-v1.md.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import msgspec
 
 from vault import age, cooling, identity, ledger, switch, watch
 from vault.custodian import Custodian
-from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
 from vault.storage.objects import Objects, Stored
@@ -157,14 +158,18 @@ def back_up(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with records.reading() as now:
         stamp = now.wall
-    plain = scratch / f"backup-{stamp}.db"
     target = folder / f"afterword-{stamp}.backup"
-    try:
-        database.backup(plain)
-        with plain.open("rb") as source, _whole(target) as sink:
-            _write_blocks(source, sink, custodian.rest)
-    finally:
-        plain.unlink(missing_ok=True)
+    with _alone(scratch):
+        # A backup that was killed left everything that has been deleted since.
+        for left in scratch.glob("backup-*.db*"):
+            left.unlink()
+        plain = scratch / f"backup-{stamp}.db"
+        try:
+            database.backup(plain)
+            with plain.open("rb") as source, _whole(target) as sink:
+                _write_blocks(source, sink, custodian.rest)
+        finally:
+            plain.unlink(missing_ok=True)
     copied, names = 0, list(_objects_named(records))
     gone = []
     for key in names:
@@ -327,6 +332,22 @@ def _read_blocks(source: BinaryIO, key: age.Identity) -> Iterator[bytes]:
             if source.read(1):
                 raise Untrusted("This backup goes on after its end; use another.")
             return
+
+
+@contextlib.contextmanager
+def _alone(scratch: Path) -> Iterator[None]:
+    """One backup at a time; the lock is the kernel's, so that no crash leaves it behind."""
+    lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                "Another backup is being written; try again when it has ended.", code="busy"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

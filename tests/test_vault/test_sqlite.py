@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,33 @@ def test_what_was_deleted_is_in_no_file_once_it_is_forgotten(tmp_path: Path) -> 
     assert db.forget()
     assert not any(secret[:33] in path.read_bytes() for path in (tmp_path / "vault").iterdir())
     assert count(db) == 1
+    db.close()
+
+
+def test_forgetting_keeps_nobody_from_writing_while_somebody_reads(tmp_path: Path) -> None:
+    db = a_database(tmp_path)
+    note(db, 1)
+    reads, goes = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with db.reading():
+            count(db)
+            reads.set()
+            goes.wait(20)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reads.wait(20)
+    note(db, 2)
+    forgetting = threading.Thread(target=db.forget)
+    forgetting.start()
+    began = time.monotonic()
+    note(db, 3)
+    assert time.monotonic() - began < 5
+    goes.set()
+    reader.join()
+    forgetting.join()
+    assert db.forget()
     db.close()
 
 

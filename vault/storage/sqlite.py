@@ -23,6 +23,7 @@ from vault.errors import BadUsage, Conflict, Damaged, NoSpace, Refused
 from vault.storage.database import Migration, Row, Value
 
 BUSY_SECONDS: Final = 30.0
+_FORGETTING: Final = 200  # ms
 PRAGMAS: Final = {
     # WAL with NORMAL loses acknowledged rows in a power cut; kill -9 alone never shows it.
     "synchronous": 2,
@@ -131,7 +132,12 @@ class SqliteDatabase:
             connection = self._connection()
             if connection.state != "idle":
                 raise RuntimeError("What a transaction deletes can be overwritten only after it has ended.")
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            # While it waits for readers it keeps everybody from writing, check-ins too: so not for long.
+            connection.execute(f"PRAGMA busy_timeout = {_FORGETTING}")
+            try:
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
             return not busy
 
     def close(self) -> None:
