@@ -15,6 +15,9 @@ from cli import terminal
 from vault import wire
 from vault.errors import Refused
 
+# Stages of a switch by what they have in common.
+LATE: Final = frozenset({"reminded", "warned", "grace"})
+ENDED: Final = frozenset({"released", "destroyed"})
 # By the stage that begins: what happens then, in the switch's own order. A test holds this against vault.switch.
 HAPPENS: Final = {
     "armed": "the pause ends, and a letter tells you",

@@ -22,7 +22,6 @@ from vault.errors import AfterwordError
 from vault.identity import Keyring
 from vault.statements import CheckIn, Covered
 
-_ENDED: Final = frozenset({"released", "destroyed"})
 # Seconds for each answer: she waits for it, and a line that has died is better tried anew.
 _PATIENCE: Final = 30.0
 
@@ -104,7 +103,7 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
     waiting = [
         state
         for state in said.dossiers
-        if state.stage not in _ENDED
+        if state.stage not in calendar.ENDED
         and state.dossier in known
         and home.pending(state.dossier, f"roster-{state.epoch + 1}") is not None
     ]

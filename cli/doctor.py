@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from cli import disk, terminal
+from cli.calendar import LATE
 from cli.home import Home
 from cli.session import STALE_PROOF, Session, learn_dossiers, learn_links, signed_in
 from cli.status import LACKING, Standing, standing
@@ -212,7 +213,7 @@ def _examine_cards(home: Home) -> Iterator[Finding]:
 def _examine_dossier(one: Standing) -> Iterator[Finding]:
     if one.stage == "destroyed":
         return
-    if one.stage in ("reminded", "warned", "grace") and one.role == "journalist":
+    if one.stage in LATE and one.role == "journalist":
         yield problem("late", f"{one.name}: your check-in is overdue; run: afterword checkin")
     if one.stage == "new" and one.role == "journalist":
         why = "; ".join(LACKING.get(each, each) for each in one.missing) or "run: afterword arm"

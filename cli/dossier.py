@@ -224,11 +224,14 @@ def _check_terms(info: wire.ServerInfo, plan: Plan, cooling: int) -> None:
 
 
 def _render(created: Created) -> str:
-    count = len(created.collaborators)
+    count, plan = len(created.collaborators), created.plan
+    every, remind, warn, grace = map(write_duration, (plan.every, plan.remind, plan.warn, plan.grace))
     shown = [
         f"{created.title} is created ({created.dossier[:8]}): {created.k} of {count} open it after a release: "
         f"{', '.join(created.collaborators)}.",
-        f"Plan: {orders.plan_text(created.plan)}; slow changes wait {write_duration(created.cooling)}.",
+        f"Check in every {every} or more often. After that come a reminder (for {remind}), a warning to you and your "
+        f"colleagues (for {warn}), a last call (for {grace}), and the release.",
+        f"What would destroy it or change who can open it waits {write_duration(created.cooling)}, once it is armed.",
     ]
     if created.unverified:
         shown.append(f"Never compared, and written into the roster so: {', '.join(created.unverified)}.")

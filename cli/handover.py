@@ -4,20 +4,15 @@ Rule of this room: in order, one epoch after the other, and D_j not before the c
 cancelled is forgotten here too; what a restored server forgot is given to it again.
 """
 
-from typing import Final
-
 import msgspec
 
-from cli import brief, terminal
+from cli import brief, calendar, terminal
 from cli.dealing import Prepared
 from cli.home import KnownDossier
 from cli.orders import state_of, title_of
 from cli.session import Session
 from vault import envelope, wire
 from vault.errors import AfterwordError, Conflict, Malformed, Refused
-
-_UNARMED: Final = frozenset({"new"})
-_CALM: Final = frozenset({"new", "armed", "paused"})
 
 
 def kind(epoch: int) -> str:
@@ -59,7 +54,7 @@ def catch_up(session: Session, known: KnownDossier, state: wire.DossierState) ->
         under_way = next((each for each in state.changes if each.change == prepared.hash), None)
         if under_way is None:
             state = _send(session, known, state, prepared)
-        elif under_way.cooled and state.stage in _CALM:
+        elif under_way.cooled and state.stage not in calendar.LATE:
             state = _correct(session, known, state.epoch + 1, prepared)
         if state.epoch == before:
             break
@@ -76,7 +71,7 @@ def _send(
         said = session.remote.call(
             "POST",
             f"/dossiers/{known.id}/rosters",
-            prepared.request(cools=state.stage not in _UNARMED),
+            prepared.request(cools=state.stage != "new"),
             wire.Acknowledged,
         )
     except (Conflict, Refused) as other:

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from cli import calendar, handover, orders, terminal
+from cli.calendar import change_words
 from cli.home import KnownDossier
 from cli.orders import DURATION, find_own, order, server_of, state_of, wall
 from cli.remote import OBJECT_SIZE
@@ -97,7 +98,9 @@ def arm(name: str | None, anyway: bool, passphrase_file: Path | None, as_json: b
         )
         coming = calendar.coming(state_of(session, known.id))
     terminal.answer(
-        done, as_json, lambda one: _render_dates(f"{one.title} is armed. If you fall silent now:", coming)
+        done,
+        as_json,
+        lambda one: _render_dates(f"{one.title} is armed. If you fall silent now:", coming, one.now),
     )
     terminal.say(f"Check in every {write_duration(done.plan.every)} or more often: afterword checkin")
 
@@ -118,10 +121,11 @@ def _epoch(session: Session, known: KnownDossier, state: wire.DossierState) -> i
 @terminal.json_option
 def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Let the switch of NAME stand still; afterwards it begins afresh. Beyond 72 hours it has to cool first."""
-    length = read_until(until, wall())
+    end = read_until(until)
     title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
         known = find_own(session, title)
+        length = length_until(end, session.now())
         done = order(
             session,
             known,
@@ -133,28 +137,33 @@ def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: b
     if done.change is not None:
         said = orders.cooling_text(done, f"a pause of {write_duration(length)}")
     else:
-        said = _render_dates(f"{done.title} is paused for {write_duration(length)}.", coming)
+        said = _render_dates(f"{done.title} is paused for {write_duration(length)}.", coming, done.now)
     terminal.answer(done, as_json, lambda _: said)
     if done.change is not None:
         terminal.say("Until it takes effect, go on checking in.")
 
 
-def read_until(text: str, now: int) -> int:
-    """A duration as it is, or the time left until a date in this computer's zone; ms. Refused beyond 90 days."""
+def read_until(text: str) -> datetime | int:
+    """A date, in this computer's zone if it names none, or a duration in ms."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            length = read_duration(text)
-        except BadUsage:
-            raise BadUsage(
-                f"{text!r} is neither a date nor a duration; write 2026-12-24, 2026-12-24T18:00, or 10d.",
-                code="bad-until",
-            ) from None
-    else:
-        length = int(moment.astimezone().timestamp() * 1000) - now
-    if length <= 0:
-        raise BadUsage(f"{text} is over already; choose a later date.", code="bad-until")
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return read_duration(text)
+    except BadUsage:
+        raise BadUsage(
+            f"{text!r} is neither a date nor a duration; write 2026-12-24, 2026-12-24T18:00, or 10d.",
+            code="bad-until",
+        ) from None
+
+
+def length_until(end: datetime | int, now: int) -> int:
+    """From `now`, by the server's clock, so that a laptop's wrong one makes no wrong pause. Refused beyond 90 days."""
+    if isinstance(end, int):
+        length = end
+    elif (length := int(end.timestamp() * 1000) - now) <= 0:
+        raise BadUsage(f"{end:%Y-%m-%d %H:%M} is over already; choose a later date.", code="bad-until")
     if length > LONGEST_PAUSE:
         raise Refused(
             f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
@@ -178,7 +187,7 @@ def resume(name: str | None, passphrase_file: Path | None, as_json: bool) -> Non
             lambda seq: statements.Resume(server_of(session), known.id, seq, session.remote.nonce(), wall()),
         )
         coming = calendar.coming(state_of(session, known.id))
-    terminal.answer(done, as_json, lambda one: _render_dates(f"{one.title} is armed again.", coming))
+    terminal.answer(done, as_json, lambda one: _render_dates(f"{one.title} is armed again.", coming, one.now))
 
 
 @click.command()
@@ -234,14 +243,13 @@ def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> No
     with signed_in(passphrase_file) as session:
         known = find_own(session, title)
         own = orders.title_of(session, known)
-        stage = state_of(session, known.id).stage
-        if stage in {"released", "destroyed"}:
-            raise Refused(f"{own} is {stage}; nothing changes that.", code="not-possible-now")
+        state = state_of(session, known.id)
+        orders.require_going_on(session, known, state)
         terminal.say(
             f"This gives up {own} for ever: what the server withholds is erased, and then nobody can open what was "
             "deposited, not even all your colleagues together."
         )
-        if stage != "new":
+        if state.stage != "new":
             terminal.say("It takes effect after the cooling time, and everybody concerned is told.")
         if not terminal.confirm(f"Destroy {own}"):
             raise Refused("Nothing was destroyed.", code="not-confirmed")
@@ -269,7 +277,7 @@ def cancel(name: str | None, change: str | None, passphrase_file: Path | None, a
     title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
         known = find_own(session, title)
-        meant = _chosen(state_of(session, known.id), change)
+        meant = _chosen(orders.title_of(session, known), state_of(session, known.id), change)
         done = order(
             session,
             known,
@@ -278,20 +286,25 @@ def cancel(name: str | None, change: str | None, passphrase_file: Path | None, a
         if meant.kind == "roster":
             handover.forget(session, known.id, meant.change)
     terminal.answer(
-        done, as_json, lambda one: f"{one.title}: the {meant.kind} change is taken back; all are told."
+        done, as_json, lambda one: f"{one.title}: taken back, and all are told: {change_words(meant)}."
     )
 
 
-def _chosen(state: wire.DossierState, given: str | None) -> wire.Change:
+def _chosen(title: str, state: wire.DossierState, given: str | None) -> wire.Change:
+    if not state.changes:
+        raise NotFound(
+            f"No slow change of {title} is under way: it was taken back, or has taken effect. See: afterword status",
+            code="no-such-change",
+        )
     wanted = (given or "").strip().casefold()
     found = [each for each in state.changes if each.change.startswith(wanted)]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(f"{each.kind} {each.change[:16]}" for each in state.changes)
+    listed = ", ".join(f"{each.change[:16]} ({change_words(each)})" for each in state.changes)
     if not found:
-        raise NotFound(f"No such change is under way; under way: {listed or 'none'}.", code="no-such-change")
+        raise NotFound(f"No such change is under way; under way: {listed}.", code="no-such-change")
     raise BadUsage(f"Several changes are under way; name one of them: {listed}.", code="ambiguous")
 
 
-def _render_dates(first: str, dates: tuple[calendar.Coming, ...]) -> str:
-    return "\n".join([first, *calendar.lines(dates, wall())])
+def _render_dates(first: str, dates: tuple[calendar.Coming, ...], now: int) -> str:
+    return "\n".join([first, *calendar.lines(dates, now)])

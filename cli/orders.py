@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from cli import terminal
+from cli.calendar import ENDED
 from cli.home import KnownDossier
 from cli.session import Session, learn_dossier
 from vault import wire
@@ -39,6 +40,7 @@ class Done(msgspec.Struct, frozen=True):
     effective: int | None
     projected: tuple[wire.Projected, ...]
     plan: Dwells
+    now: int
 
 
 def asked_name(name: str | None) -> str:
@@ -80,6 +82,16 @@ def state_of(session: Session, dossier: str) -> wire.DossierState:
     return session.remote.call("GET", f"/dossiers/{dossier}", None, wire.DossierState)
 
 
+def require_going_on(session: Session, known: KnownDossier, state: wire.DossierState) -> None:
+    """Refused once it has ended: from then on it stays as it is."""
+    if state.stage in ENDED:
+        raise Refused(
+            f"{title_of(session, known)} is {state.stage}, and stays as it is. What is new belongs into a new dossier: "
+            "afterword dossier create",
+            code=state.stage,
+        )
+
+
 def server_of(session: Session) -> str:
     """This server's card, as statements name it."""
     return session.home.server.hash.hex()
@@ -109,13 +121,14 @@ def done(session: Session, known: KnownDossier, said: wire.Acknowledged) -> Done
         effective=None if change is None else change.effective,
         projected=state.projected,
         plan=state.plan,
+        now=session.now(),
     )
 
 
 def cooling_text(order: Done, what: str) -> str:
     """What to expect of an order that was taken as a slow change."""
     when = (
-        f"about {terminal.local(order.effective)}, if the server keeps running"
+        f"{terminal.ahead(order.effective, order.now)}, if the server keeps running"
         if order.effective is not None
         else "after your next check-in"
     )

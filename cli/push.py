@@ -94,6 +94,7 @@ def push(
     that you deposited before disappears from what your colleagues receive. A push is not a check-in.
     With - for NAME you are asked, and the shell's history does not learn it.
     """
+    from cli import orders
     from cli.session import signed_in
 
     if name == "-":
@@ -101,7 +102,8 @@ def push(
     wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
     choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
     with signed_in(passphrase_file) as session:
-        known = session.home.dossier_named(name, session.keyring)
+        known = orders.find_own(session, name)
+        orders.require_going_on(session, known, orders.state_of(session, known.id))
         done = run_push(session.home, session.remote, session.keyring, known, wishes)
     terminal.answer(done, as_json, render)
     if not done.complete:
@@ -123,11 +125,9 @@ def run_push(
     clock: Clock = SystemClock(),  # noqa: B008  # it has no state
 ) -> Pushed:
     """The whole push, without the conversation before and after it."""
-    if known.role != "journalist":
-        raise Refused("This dossier is not yours; only its journalist can push to it.", code="not-yours")
     tree.write_root(
         tree.Root(0, 1, 0, 0, 0, 0, wishes.note)
-    )  # a note that is too long is refused now, not at the end
+    )  # a note too long is refused now, not at the end
     sources = choose_sources(wishes.paths, wishes.renames)
     rosters = chain.fetch_rosters(remote, known.id, home.card, home.rosters(known.id))
     for each in rosters:
@@ -149,7 +149,7 @@ def run_push(
             for sentence in shrunk(journal, names, seen):
                 terminal.warn(sentence)
             if wishes.dry_run:
-                return _rehearse(known.id, seen, journal, names, roster.roster.minimum)
+                return _rehearse(remote, known.id, seen, journal, names, roster.roster.minimum)
             account = _check_room(remote, seen, journal, names, roster.roster.minimum)
             _note_fresh_start(journal, names, sources, fresh)
             with ThreadPoolExecutor(THREADS, "seal") as threads:
@@ -201,20 +201,20 @@ def render(done: Pushed) -> str:
     lines = [f"left out: {left.path} ({left.why})" for left in done.skipped]
     lines += [f"not UTF-8, deposited as: {name}" for name in done.renamed]
     lines += [f"PROBLEM: {left.path}: {left.why}" for left in done.problems]
-    what = f"{terminal.number(done.files)} files, {terminal.size(done.size)}"
+    what = f"{terminal.count(done.files, 'file')}, {terminal.size(done.size)}"
     if done.folders:
-        what += f", {terminal.number(done.folders)} empty folders"
+        what += f", {terminal.count(done.folders, 'empty folder')}"
+    same = terminal.count(done.unchanged, "file")
     if done.dry_run:
         lines.append(f"Would deposit {what}: about {terminal.size(done.sent)} to send. Nothing was sent.")
     elif not done.bundles:
-        lines.append(f"Nothing has changed ({terminal.number(done.unchanged)} files): nothing was sent.")
+        lines.append(f"Nothing has changed ({same}): nothing was sent.")
     else:
         first, last = done.bundles[0], done.bundles[-1]
         bundles = f"bundle {last}" if first == last else f"bundles {first} to {last}"
-        lines.append(
-            f"Deposited {what} as {bundles}; {terminal.number(done.unchanged)} files are unchanged; "
-            f"{done.objects} objects ({terminal.size(done.sent)}) were sent."
-        )
+        unchanged = f"{same} unchanged; " if done.unchanged else ""
+        sent = f"{terminal.count(done.objects, 'object')}, {terminal.size(done.sent)}"
+        lines.append(f"Deposited {what} as {bundles}; {unchanged}sent: {sent}.")
         if done.replace:
             lines.append("Started afresh: what was deposited before lies under `earlier/` at recovery.")
     lines.append("This was not a check-in.")
@@ -257,17 +257,21 @@ def _check_room(
     remote: "Remote", seen: Survey, journal: Journal, names: Names, minimum: int
 ) -> wire.AccountState:
     """Nothing is sent that would not fit. Only when the rough bound is too much is everything read for a better one."""
+    account, free = _room(remote)
+    try:
+        check_room(at_most(seen, minimum), account, free)
+    except OverQuota:
+        terminal.say("This may be more than your quota holds; looking first at what of it is new …")
+        check_room(_measure(seen, journal, names, minimum), account, free)
+    return account
+
+
+def _room(remote: "Remote") -> tuple[wire.AccountState, int]:
+    """Her account, and bytes that the server's disk has left."""
     limits = remote.info().limits
     if limits.object_size != OBJECT_SIZE:
         raise Refused("This server takes objects of another size; update the program.", code="out-of-date")
-    account = remote.call("GET", "/account", None, wire.AccountState)
-    needed = at_most(seen, minimum)
-    try:
-        check_room(needed, account, limits.free)
-    except OverQuota:
-        terminal.say("This may be more than your quota holds; looking first at what of it is new …")
-        check_room(_measure(seen, journal, names, minimum), account, limits.free)
-    return account
+    return remote.call("GET", "/account", None, wire.AccountState), limits.free
 
 
 def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:
@@ -275,8 +279,14 @@ def _measure(seen: Survey, journal: Journal, names: Names, minimum: int) -> int:
         return measure(seen, journal, names.key, minimum, progress)
 
 
-def _rehearse(dossier: str, seen: Survey, journal: Journal, names: Names, minimum: int) -> Pushed:
+def _rehearse(
+    remote: "Remote", dossier: str, seen: Survey, journal: Journal, names: Names, minimum: int
+) -> Pushed:
     needed = _measure(seen, journal, names, minimum) if seen.changed else 0
+    try:
+        check_room(needed, *_room(remote))
+    except OverQuota as full:
+        terminal.warn(str(full))
     problems = tuple(Left(each.p, each.words) for each in seen.skipped if not each.harmless)
     sums = Sums(
         files=sum(found.kind == "file" for found in seen.changed),

@@ -8,12 +8,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
 
 from cli import dealing, handover, orders, terminal
+from cli.calendar import ENDED
 from cli.chain import SignedRoster, read_rosters
 from cli.dealing import Person, Prepared
 from cli.home import KnownDossier
@@ -23,8 +23,6 @@ from vault import age, envelope, identity, rosters, wire
 from vault.errors import BadUsage, Conflict, NotFound, Refused, Untrusted
 from vault.identity import Keyring
 from vault.rosters import SealedDeal
-
-_ENDED: Final = frozenset({"released", "destroyed"})
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -80,8 +78,7 @@ def roster(
         if not added and not removed and threshold is None:
             shown = _shown(session, known, before, cooling)
         else:
-            if state.stage in _ENDED:
-                raise Refused(f"This dossier is {state.stage}; its roster changes no more.", code="released")
+            orders.require_going_on(session, known, state)
             if cooling is not None:
                 raise Refused(
                     "A change of this roster is cooling already. Wait until it is in force, or take it back first: "
@@ -104,7 +101,7 @@ def roster(
 def _agreed(session: Session, known: KnownDossier) -> tuple[SignedRoster, wire.DossierState]:
     """The roster in force, of which home and server say the same; what the server lacks is sent first."""
     state = orders.state_of(session, known.id)
-    if state.stage not in _ENDED:
+    if state.stage not in ENDED:
         state = handover.catch_up(session, known, state)
     kept = session.home.rosters(known.id)
     said = session.remote.call("GET", f"/dossiers/{known.id}/rosters", None, wire.Rosters)

@@ -24,7 +24,6 @@ STAGES: Final = {
     "released": "RELEASED",
     "destroyed": "destroyed",
 }
-LATE: Final = frozenset({"reminded", "warned", "grace"})
 # What comes when a stage begins, whoever reads it.
 NEXT: Final = {
     "armed": "the pause ends",
@@ -190,7 +189,7 @@ def _render_dossier(one: Standing, now: int) -> list[str]:
     mine = one.role == "journalist"
     if not mine:
         line("of", one.journalist)
-    if one.stage in LATE:
+    if one.stage in calendar.LATE:
         line("do", "check in now: afterword checkin" if mine else "see: afterword inbox")
     if one.trying:
         line("trying", "the letter of this stage has not been accepted by any address yet")

@@ -1,14 +1,16 @@
 import os
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cli import journalist
+from cli import journalist, terminal
 from test_cli.bureau import Bureau
 from vault import age, deposit, statements, wire
 from vault.age import Recipient
-from vault.clock import DAY, HOUR
+from vault.clock import DAY, HOUR, MINUTE, SystemClock, read_duration
 from vault.errors import BadUsage, Refused
 from vault.stream import SLICE_SIZE, seal_object
 from vault.switch import Stage
@@ -41,13 +43,13 @@ def test_a_long_pause_cools_and_says_how_to_take_it_back(bureau: Bureau) -> None
     assert done["change"] is not None
     assert bureau.world.stage(id) is Stage.ARMED
     said = bureau.does("cancel", "Harbour", str(done["change"])[:12])
-    assert "the pause change is taken back" in said
+    assert "taken back, and all are told: a long pause" in said
 
 
 def test_a_pause_that_cools_tells_her_to_go_on_checking_in(bureau: Bureau) -> None:
     bureau.armed()
     said = bureau.does("pause", "Harbour", "--until", "10d")
-    assert "takes effect about" in said
+    assert "takes effect 20" in said
     assert "go on checking in" in said
 
 
@@ -56,32 +58,38 @@ def test_a_pause_that_cools_tells_her_to_go_on_checking_in(bureau: Bureau) -> No
     [("36h", 36 * HOUR), ("2026-11-23T12:00+00:00", DAY), ("2026-11-22T13:00Z", HOUR), ("90d", 90 * DAY)],
 )
 def test_until_is_a_date_or_a_duration(text: str, length: int) -> None:
-    assert journalist.read_until(text, AT) == length
+    assert journalist.length_until(journalist.read_until(text), AT) == length
 
 
-def test_a_date_without_a_zone_is_meant_where_she_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+def test_a_date_without_a_zone_is_meant_where_she_is(zone: Callable[[str], None]) -> None:
+    zone("America/Bogota")
+    assert journalist.length_until(journalist.read_until("2026-11-23"), AT) == 17 * HOUR
 
-    monkeypatch.setenv("TZ", "America/Bogota")
-    time.tzset()
-    try:
-        assert journalist.read_until("2026-11-23", AT) == 17 * HOUR
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+
+def test_a_pause_ends_when_she_meant_although_her_clock_is_wrong(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = bureau.armed()
+    end = terminal.utc(bureau.world.clock.wall() + 10 * HOUR)
+    monkeypatch.setattr(SystemClock, "wall", lambda _: bureau.world.clock.wall() - 4000 * DAY)
+    (length,) = re.findall(
+        r"is paused for (\S+)\.", bureau.does("pause", "Harbour", "--until", end.isoformat())
+    )
+    assert abs(read_duration(length) - 10 * HOUR) < MINUTE
+    assert bureau.world.stage(id) is Stage.PAUSED
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "2026-11-21", "2026-13-01", "10", "-5h"])
 def test_what_is_no_date_to_come_is_refused(text: str) -> None:
     with pytest.raises(BadUsage) as refused:
-        journalist.read_until(text, AT)
+        journalist.length_until(journalist.read_until(text), AT)
     assert refused.value.code == "bad-until"
 
 
 @pytest.mark.parametrize("text", ["91d", "2027-06-01"])
 def test_no_pause_lasts_longer_than_ninety_days(text: str) -> None:
     with pytest.raises(Refused) as refused:
-        journalist.read_until(text, AT)
+        journalist.length_until(journalist.read_until(text), AT)
     assert refused.value.code == "pause-too-long"
 
 
@@ -92,7 +100,7 @@ def test_a_plan_can_be_shown_shortened_at_once_and_lengthened_slowly(bureau: Bur
     assert shorter["change"] is None
     assert "--every 30m" in bureau.does("plan", "Harbour")
     longer = bureau.does("plan", "Harbour", "--grace", "2h")
-    assert "takes effect about" in longer
+    assert "takes effect 20" in longer
     assert "--grace 1h" in bureau.does("plan", "Harbour")
     assert bureau.refused("plan", "Harbour", "--every", "30m") == "nothing-changed"
 
@@ -105,13 +113,13 @@ def test_destroying_asks_twice_and_believes_only_the_name(bureau: Bureau) -> Non
     assert bureau.world.stage(id) is Stage.NEW
     assert "Harbour is destroyed." in bureau.does("destroy", "Harbour", answers=("y", "Harbour"))
     assert bureau.world.stage(id) is Stage.DESTROYED
-    assert bureau.refused("destroy", "Harbour") == "not-possible-now"
+    assert bureau.refused("destroy", "Harbour") == "destroyed"
 
 
 def test_once_armed_destruction_takes_days_and_can_be_taken_back(bureau: Bureau) -> None:
     id = bureau.armed()
     said = bureau.does("destroy", "Harbour", answers=("y", "Harbour"))
-    assert "takes effect about" in said
+    assert "takes effect 20" in said
     assert bureau.world.stage(id) is Stage.ARMED
     bureau.does("cancel", "Harbour")
     bureau.world.skip(HOUR // 2)

@@ -28,10 +28,10 @@ def test_a_plan_is_shown_as_the_options_that_would_set_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("effective", "when"), [(None, "after your next check-in"), (1_790_000_000_000, "about 2026")]
+    ("effective", "when"), [(None, "after your next check-in"), (1_790_000_000_000, "takes effect 2026")]
 )
 def test_a_slow_order_says_when_and_how_to_take_it_back(effective: int | None, when: str) -> None:
-    done = orders.Done("0f" * 16, "Harbour", "armed", "ab" * 32, effective, (), Dwells(1, 1, 1, 1))
+    done = orders.Done("0f" * 16, "Harbour", "armed", "ab" * 32, effective, (), Dwells(1, 1, 1, 1), 0)
     text = orders.cooling_text(done, "a pause")
     assert when in text
     assert f"afterword cancel {'0f' * 4} {'ab' * 8}" in text
