@@ -57,7 +57,12 @@ def run(
     peaks = [0]
     watcher = threading.Thread(target=_watch, args=(process, peaks))
     watcher.start()
-    out, err = process.communicate()
+    try:
+        out, err = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     seconds = time.perf_counter() - began
     watcher.join()
     if process.returncode:
