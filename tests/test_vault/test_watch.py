@@ -236,13 +236,14 @@ def test_whatever_a_damaged_switch_says_it_releases_nothing(world: World, column
         world.records.switch(made.id)
 
 
+@pytest.mark.parametrize("column", ["stage", "version", "since"])
 def test_one_switch_that_does_not_read_costs_her_neither_the_check_in_nor_the_view_of_the_others(
-    world: World,
+    world: World, column: str
 ) -> None:
     made = an_armed_dossier(world, PLAN)
     second = another(made)
     until(second, Stage.WARNED)
-    damage(made)
+    damage(made, column, "nonsense")
     _, refused = made.hers.check_in()
     assert [(each.dossier, each.code) for each in refused] == [(made.id, "damaged")]
     assert second.stage is Stage.ARMED

@@ -42,7 +42,10 @@ class Switches(Rows):
         row = self.db.one("SELECT * FROM switches WHERE dossier = :id", id=dossier)
         if row is None:
             raise Damaged(f"Dossier {dossier} has no switch; it stands still until the operator restores it.")
-        return Versioned(dossier, switch.read_switch(dict(row)), int(row["version"]), int(row["since"]))
+        version, since = row["version"], row["since"]
+        if type(version) is not int or type(since) is not int:
+            raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
+        return Versioned(dossier, switch.read_switch(dict(row)), version, since)
 
     def save_switch(self, seen: Versioned, after: Switch, wall: int) -> None:
         columns = switch.write_switch(after)
