@@ -96,9 +96,10 @@ def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
 
 def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -> None:
     """Roster changes that have cooled, or that the server forgot, are handed over; a failure is told, no more."""
-    from cli.session import Session, tell_clock
+    from cli.session import Session, clock_off
 
-    tell_clock(remote)
+    if (off := clock_off(remote)) is not None:
+        terminal.warn(off)
     known = {each.id: each for each in home.dossiers()}
     waiting = [
         state

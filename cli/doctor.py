@@ -16,19 +16,17 @@ import click
 import msgspec
 
 from cli import disk, terminal
-from cli.calendar import LATE
+from cli.calendar import LATE, change_text
 from cli.home import Home
-from cli.session import STALE_PROOF, Session, learn_dossiers, learn_links, signed_in
+from cli.session import STALE_PROOF, Session, clock_off, learn_dossiers, learn_links, signed_in
 from cli.status import LACKING, Standing, standing
 from vault import wire
-from vault.clock import HOUR, MINUTE, SystemClock, write_duration
 from vault.errors import AfterwordError
 
 PACKAGES: Final = ("vault", "cli", "web")
 LITTLE_SPACE: Final = 1_000_000_000
 NO_SPACE: Final = 50_000_000
 NEARLY_FULL: Final = 80
-CLOCK_OFF: Final = 2 * MINUTE
 _REFUSED: Final = 3
 
 
@@ -118,7 +116,7 @@ def examine(passphrase_file: Path | None) -> Iterator[Finding]:
             yield from _examine_account(account)
             yield from _examine_cards(session.home)
             for seen in learn_dossiers(session):
-                yield from _examine_dossier(standing(session, seen))
+                yield from _examine_dossier(standing(session, seen), session.now())
     except AfterwordError as wrong:
         yield problem(wrong.code, str(wrong))
 
@@ -154,14 +152,8 @@ def _examine_home(home: Home) -> Iterator[Finding]:
 def _examine_server(session: Session) -> Iterator[Finding]:
     said = session.remote.info()
     yield ok("server", f"The server at {session.home.url} answers, with the card it had when you joined.")
-    off = said.now - SystemClock().wall()
-    if abs(off) > CLOCK_OFF:
-        whose = "This computer's clock" if abs(off) > HOUR else "This computer's or the server's clock"
-        yield warning(
-            "clock-off",
-            f"{whose} is off by {write_duration(abs(off) // 1000 * 1000)}; shown dates may be wrong, but nothing is "
-            "released by the clock on the wall.",
-        )
+    if (off := clock_off(session.remote)) is not None:
+        yield warning("clock-off", off[:1].upper() + off[1:])
     if said.short:
         yield warning(
             "rehearsal", "This server allows plans of seconds: it is for rehearsals, not for real material."
@@ -210,7 +202,7 @@ def _examine_cards(home: Home) -> Iterator[Finding]:
         yield ok("cards-compared", "Every card known here was compared.")
 
 
-def _examine_dossier(one: Standing) -> Iterator[Finding]:
+def _examine_dossier(one: Standing, now: int) -> Iterator[Finding]:
     if one.stage == "destroyed":
         return
     if one.stage in LATE and one.role == "journalist":
@@ -221,16 +213,21 @@ def _examine_dossier(one: Standing) -> Iterator[Finding]:
     for change in one.changes:
         yield warning(
             "change-waiting",
-            f"{one.name}: a slow change ({change.kind}) is under way. If it was not wanted: afterword cancel",
+            f"{one.name}: {change_text(change, now)}. {_unwanted(one)}",
         )
     if one.released is None:
-        yield from _examine_shares(one)
+        yield from _examine_shares(one, now)
 
 
-def _examine_shares(one: Standing) -> Iterator[Finding]:
-    now = SystemClock().wall()
+def _unwanted(one: Standing) -> str:
+    if one.role == "journalist":
+        return f"If you did not ask for it: afterword cancel {one.dossier[:8]}, and another passphrase"
+    return f"Call {one.journalist} and ask whether it is their own wish"
+
+
+def _examine_shares(one: Standing, now: int) -> Iterator[Finding]:
     mine = one.role == "journalist"
-    good = 0
+    good: list[int] = []
     for each in one.holders:
         if not mine and not each.me:
             continue
@@ -247,7 +244,8 @@ def _examine_shares(one: Standing) -> Iterator[Finding]:
                 f"{one.name}: {who} last proved the share {terminal.local(each.proved)}; time for: afterword drill",
             )
         else:
-            good += 1
-    if good and (not mine or good >= one.k):
-        told = f"{good} of {len(one.holders)} shares" if mine else "your share"
-        yield ok("shares-proved", f"{one.name}: {told} proved within {STALE_PROOF // (24 * HOUR)} days.")
+            good.append(each.proved)
+    if good and (not mine or len(good) >= one.k):
+        oldest = terminal.local(min(good))
+        told = f"{len(good)} of {len(one.holders)} shares are proved, the oldest proof is of {oldest}"
+        yield ok("shares-proved", f"{one.name}: {told if mine else f'you proved your share {oldest}'}.")

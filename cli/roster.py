@@ -140,7 +140,11 @@ def _people(
                 code="no-such-collaborator",
             )
         staying.remove(gone[0])
-    return staying + [choose(met, label) for label in added]
+    coming = [choose(met, label) for label in added]
+    for person in coming:
+        if any(person.card.hash == other.card.hash for other in staying):
+            raise Refused(f"{person.label} is on this roster already.", code="named-twice")
+    return staying + coming
 
 
 def _check_changes(before: SignedRoster, people: Sequence[Person], k: int) -> None:

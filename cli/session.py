@@ -20,7 +20,7 @@ from vault.identity import ContactCard, Keyring
 from vault.statements import Proof
 
 STALE_PROOF: Final = 90 * DAY
-CLOCK_OFF: Final = 15 * MINUTE
+CLOCK_OFF: Final = 5 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,20 @@ def signed_in(passphrase_file: Path | None = None) -> Iterator[Session]:
         keyring = home.unlock(terminal.passphrase(passphrase_file))
         with Remote(home.url, home.server) as remote:
             remote.sign_in(keyring)
-            tell_clock(remote)
+            if (off := clock_off(remote)) is not None:
+                terminal.warn(off)
             yield Session(home, keyring, remote)
 
 
-def tell_clock(remote: Remote) -> None:
-    """Nothing is decided by the clock on the wall, but what is signed here bears its date."""
+def clock_off(remote: Remote) -> str | None:
+    """A sentence when this computer's clock and the server's differ. Nothing is decided by either."""
     off = abs(remote.clock_ahead)
-    if off > CLOCK_OFF:
-        terminal.warn(
-            f"this computer's clock and the server's differ by {terminal.length(off)}. Set this computer's: nothing "
-            "is released by it, but what you sign bears its date."
-        )
+    if off <= CLOCK_OFF:
+        return None
+    return (
+        f"this computer's clock and the server's differ by {terminal.length(off)}. If this one is wrong, set it: "
+        "nothing is released by the clock on the wall, but what you sign bears its date."
+    )
 
 
 def learn_links(home: Home, links: tuple[wire.Link, ...], *, restoring: bool = False) -> None:

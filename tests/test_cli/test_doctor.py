@@ -5,12 +5,12 @@ from collections import namedtuple
 
 import pytest
 
-from cli import doctor
+from cli import doctor, status
 from cli.home import KEYRING, Home
 from test_cli.newsroom import Newsroom
 from test_cli.test_status import NOW, a_standing
 from vault import wire
-from vault.clock import DAY, HOUR, SystemClock
+from vault.clock import DAY, HOUR, MINUTE, SystemClock
 
 
 def codes(newsroom: Newsroom, who: str) -> dict[str, str]:
@@ -58,15 +58,14 @@ def test_a_server_that_is_away_does_not_hide_what_is_wrong_here(newsroom: Newsro
     assert found["unreachable"] == found["words-not-written"] == "problem"
 
 
+@pytest.mark.parametrize(("off", "level"), [(3 * HOUR, "warning"), (-3 * HOUR, "warning"), (MINUTE, None)])
 def test_a_clock_that_is_off_is_named_without_alarm(
-    newsroom: Newsroom, monkeypatch: pytest.MonkeyPatch
+    newsroom: Newsroom, monkeypatch: pytest.MonkeyPatch, off: int, level: str | None
 ) -> None:
     newsroom.journalist("Ana")
     real = SystemClock().wall()
-    monkeypatch.setattr(
-        "cli.doctor.SystemClock", lambda: type("C", (), {"wall": lambda _: real + 3 * HOUR})()
-    )
-    assert codes(newsroom, "Ana")["clock-off"] == "warning"
+    monkeypatch.setattr("cli.remote.SystemClock", lambda: type("C", (), {"wall": lambda _: real + off})())
+    assert codes(newsroom, "Ana").get("clock-off") == level
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**12, None), (9 * 10**8, "warning"), (10**6, "problem")])
@@ -103,18 +102,26 @@ def test_looking_at_the_packages_does_not_import_the_server() -> None:
     assert ran.stdout == "False\n"
 
 
-def _of(standing: object) -> dict[str, str]:
-    return {each.code: each.level for each in doctor._examine_dossier(standing)}  # type: ignore[arg-type]
+def _of(standing: object, now: int = NOW) -> dict[str, str]:
+    return {each.code: each.level for each in doctor._examine_dossier(standing, now)}  # type: ignore[arg-type]
 
 
-def test_a_proof_older_than_ninety_days_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    def at(now: int) -> None:
-        monkeypatch.setattr("cli.doctor.SystemClock", lambda: type("C", (), {"wall": lambda _: now})())
+def test_a_proof_older_than_ninety_days_is_stale() -> None:
+    assert "share-stale" not in _of(a_standing(), NOW + 88 * DAY)
+    assert _of(a_standing(), NOW + 90 * DAY)["share-stale"] == "warning"
 
-    at(NOW + 88 * DAY)
-    assert "share-stale" not in _of(a_standing())
-    at(NOW + 90 * DAY)
-    assert _of(a_standing())["share-stale"] == "warning"
+
+def test_how_old_the_oldest_proof_is_is_said(zone: object) -> None:
+    holders = tuple(
+        status.Holder(at, name, False, NOW - at * DAY, False, False, False)
+        for at, name in ((1, "Bea"), (2, "Carlos"))
+    )
+    (said,) = [
+        each.sentence
+        for each in doctor._examine_dossier(a_standing(holders=holders), NOW)
+        if each.code == "shares-proved"
+    ]
+    assert said == "Fishing licences: 2 of 2 shares are proved, the oldest proof is of 2026-11-20 16:03 UTC."
 
 
 def test_whoever_left_an_overdue_check_in_and_a_slow_change_are_all_named() -> None:
