@@ -88,6 +88,9 @@ def serve(settings: Settings) -> None:
             )
         elif fresh:
             terminal.result(f"Invite for one journalist: {write_invite(vault, url)}")
+            terminal.say("They run `afterword join` and paste it. For more: afterword operator invite")
+        elif not vault.records.accounts():
+            terminal.say("Nobody has joined yet. For an invite, run: afterword operator invite")
         vault.records.db.close()
 
     parent.serve(
