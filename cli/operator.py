@@ -231,7 +231,7 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
         as_json,
         lambda _: (
             f"Restored, with {back.objects - len(back.lost)} objects; {begun} switches begin their whole ladder anew. "
-            f"Start it with: afterword serve --data {settings.data}"
+            f"Start it, with AFTERWORD_SERVER_KEY_FILE as it is now: afterword serve --data {settings.data}"
         ),
     )
 
