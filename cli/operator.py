@@ -201,7 +201,7 @@ def backup(settings: Settings, folder: Path, as_json: bool) -> None:
     terminal.answer(
         {"file": str(made.file), "copied": made.copied, "objects": made.objects},
         as_json,
-        lambda _: f"{made.file}, with {made.objects} objects ({made.copied} of them new here).",
+        lambda _: f"{made.file}, with {terminal.count(made.objects, 'object')} ({made.copied} new here).",
     )
 
 
@@ -222,15 +222,13 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
         dossier, _, name = key.partition("/")
         terminal.warn(f"object {name} of dossier {dossier} is lost.")
     if back.lost:
-        terminal.say(
-            f"{len(back.lost)} objects are lost. Tell the journalists to push again: what they still have of it is "
-            "sent anew."
-        )
+        terminal.say("Tell the journalists to push again: what they still have of what is lost is sent anew.")
     terminal.answer(
         {"switches": begun, "copied": back.copied, "objects": back.objects, "lost": back.lost},
         as_json,
         lambda _: (
-            f"Restored, with {back.objects - len(back.lost)} objects; {begun} switches begin their whole ladder anew. "
+            f"Restored, with {terminal.count(back.objects - len(back.lost), 'object')}; switches that begin their "
+            f"whole ladder anew: {begun}. "
             f"Start it, with AFTERWORD_SERVER_KEY_FILE as it is now: afterword serve --data {settings.data}"
         ),
     )

@@ -319,7 +319,7 @@ def test_a_restore_that_lacks_an_object_names_it_and_goes_on_only_when_told_to(
     assert run(*again, "--anyway") == 0
     said = capsys.readouterr()
     assert f"object {names[0]} of dossier" in said.err
-    assert "Restored, with 3 objects; 1 switches begin" in said.out
+    assert "Restored, with 3 objects; switches that begin their whole ladder anew: 1." in said.out
 
 
 def test_the_doctor_names_what_is_wrong_with_a_server(
