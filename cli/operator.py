@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vault.keeping import Glance, Held
 
 STALE_TICKS: Final = 12
+NEARLY_FULL: Final = 80  # per cent of a quota
 _REFUSED: Final = 3
 
 
@@ -72,6 +73,8 @@ def _show_accounts(held: Sequence["Held"]) -> str:
         room = f"{terminal.size(each.used)} of {terminal.size(each.quota)}" if each.quota else "–"
         seen = terminal.local(each.checked_in) if each.checked_in is not None else "never"
         told = f"{each.id}  {each.role:12}  {room:22}  last check-in {seen}  {terminal.one_line(each.label)}"
+        if each.quota and each.used * 100 >= each.quota * NEARLY_FULL:
+            told += "  (nearly full; see: afterword operator quota)"
         lines.append(told + ("  (knows more than this server: it was restored)" if each.marked else ""))
     return "\n".join(lines)
 

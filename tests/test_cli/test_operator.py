@@ -201,6 +201,21 @@ def test_accounts_of_a_new_server_are_none_and_an_unknown_one_gets_no_quota(
     assert "afterword: no-such-account" in capsys.readouterr().err
 
 
+def test_an_account_that_is_four_fifths_full_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    world = World(tmp_path / "data")
+    an_armed_dossier(world)  # two objects
+    (tmp_path / "data" / "server.key").write_text(world.key.write())
+    hers = next(each.id for each in keeping.list_accounts(world.records, world.custodian) if each.used)
+    world.close()
+    for size, full in (("3MiB", False), ("2MiB", True)):
+        assert run("quota", hers, size, "--data", str(tmp_path / "data")) == 0
+        assert run("accounts", "--data", str(tmp_path / "data")) == 0
+        assert ("nearly full" in capsys.readouterr().out) is full
+
+
 def test_a_copy_of_the_key_is_confirmed_only_if_it_is_one(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
