@@ -225,10 +225,10 @@ def unreachable(broken: Exception) -> Unreachable:
         )
     if isinstance(broken, urllib3.exceptions.NameResolutionError):
         why = "its name is not known; check the address and your network"
-    elif isinstance(broken, urllib3.exceptions.TimeoutError | TimeoutError):
-        why = "it did not answer in time"
     elif isinstance(broken, urllib3.exceptions.NewConnectionError):
         why = "nothing answers at its address"
+    elif isinstance(broken, urllib3.exceptions.TimeoutError | TimeoutError):
+        why = "it did not answer in time"
     else:
         why = "the connection was cut"
     return Unreachable(f"The server cannot be reached: {why}. Nothing was lost; run the same command again.")

@@ -211,9 +211,11 @@ def _check_terms(info: wire.ServerInfo, plan: Plan, cooling: int) -> None:
     if not info.short:
         plan.require_unhurried(info.tick)
     if min(plan.dwells()) < info.limits.shortest_dwell or plan.ladder() < info.limits.shortest_ladder:
+        ladder = info.limits.shortest_ladder
+        together = f", and all together at least {write_duration(ladder)}" if ladder else ""
         raise Refused(
-            f"On this server each stage lasts at least {write_duration(info.limits.shortest_dwell)}, and all "
-            f"together at least {write_duration(info.limits.shortest_ladder)}; choose longer times.",
+            f"On this server each stage lasts at least {write_duration(info.limits.shortest_dwell)}{together}; choose "
+            "longer times.",
             code="plan-too-short",
         )
     if cooling < info.limits.shortest_cooling:

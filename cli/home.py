@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from cli import disk
 from vault import age, identity, titles
-from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted
+from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted, WrongPassphrase
 from vault.identity import ContactCard, Keyring
 from vault.statements import MAX_AHEAD, Role
 
@@ -132,7 +132,13 @@ class Home:
 
     def unlock(self, passphrase: str) -> Keyring:
         """WrongPassphrase, or Damaged if this keyring is not the one that our card names."""
-        keyring = identity.read_keyring((self.path / KEYRING).read_bytes(), passphrase)
+        try:
+            keyring = identity.read_keyring((self.path / KEYRING).read_bytes(), passphrase)
+        except WrongPassphrase:
+            raise WrongPassphrase(
+                f"This is not the passphrase of {self.path}; try again. If it is lost, your paper words restore "
+                "everything into another AFTERWORD_HOME: afterword join --from-words"
+            ) from None
         if keyring.sign.verify_key != self.card.verify_key:
             raise Damaged(
                 "The keyring and the card in this home belong to different people; restore it from the paper words."

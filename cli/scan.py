@@ -100,6 +100,8 @@ def choose_sources(
     places: list[tuple[bytes, str]] = []
     for given in paths:
         typed = os.fsdecode(given)
+        if not typed:
+            raise BadUsage("One of the paths is empty; name files or folders.")
         at = os.path.abspath(os.fsencode(given))
         _check_there(at, typed)
         place = os.path.realpath(at)

@@ -74,7 +74,7 @@ def survey(
     skipped: list[Skipped] = []
     renamed: list[Renamed] = []
     extents = []
-    unchanged, found = 0, False
+    unchanged = 0
     own = home.stat() if home.exists() else None
     for source in sources:
         files = total = 0
@@ -87,25 +87,28 @@ def survey(
                 files, total = files + (each.kind == "file"), total + each.size
                 known = journal.known(names.path(each.p))
                 fresh = since is not None and (known is None or known.bundle < since)
-                found = True
                 if known is not None and known.stamp == names.stamp(each) and not fresh:
                     unchanged += each.kind == "file"
                 else:
                     changed.append(each)
         extents.append((source.name, files, total))
-    if not found:
+    if not any(files for _, files, _ in extents):
         reason = f" ({skipped[0]})" if skipped else ""
-        raise Refused(f"There is nothing to push{reason}.", code="nothing-to-push")
+        raise Refused(
+            f"There is no file in what you named{reason}, so nothing was sent. Is the disk there that it should be on?",
+            code="nothing-to-push",
+        )
     changed.sort(key=small_and_recent_first)
     return Survey(tuple(changed), unchanged, tuple(skipped), tuple(renamed), tuple(extents))
 
 
 def shrunk(journal: Journal, names: Names, seen: Survey) -> list[str]:
-    """A sentence for each source that has lost half of its files or bytes since the last push."""
+    """A sentence for each source without a file, or with less than half of what it had at the last push."""
     sentences = []
     for name, files, total in seen.extents:
         before = journal.last_extent(names.source(name))
         if before is None:
+            sentences += [] if files else [f"{name} holds no file."]
             continue
         fewer = before[0] >= _WORTH_A_WORD and files * _FEWER < before[0]
         smaller = before[1] >= OBJECT_SIZE and total * _FEWER < before[1]

@@ -165,14 +165,18 @@ def test_names_with_newlines_come_back_in_a_safe_form(world: World, case: Path, 
     assert done.renamed == {"case/a\nb": "case/a%0Ab"}
 
 
-def test_an_empty_folder_alone_is_a_deposit_but_nothing_is_not(world: World, tmp_path: Path) -> None:
+def test_a_folder_without_a_file_is_no_deposit_of_its_own(
+    world: World, case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "hollow").mkdir()
-    assert world.push(tmp_path / "hollow").folders == 1
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "link").symlink_to("/etc")
-    with pytest.raises(Refused) as refused:
-        world.push(tmp_path / "links")
-    assert refused.value.code == "nothing-to-push"
+    for name in ("hollow", "links"):
+        with pytest.raises(Refused) as refused:
+            world.push(tmp_path / name)
+        assert refused.value.code == "nothing-to-push"
+    assert world.push(case, tmp_path / "hollow").complete
+    assert "hollow holds no file." in capsys.readouterr().err
 
 
 def test_a_path_that_is_not_there_is_refused(world: World, tmp_path: Path) -> None:
@@ -520,6 +524,7 @@ def test_random_folders_edited_and_pushed_again_and_again_come_back_whole(
     chance = random.Random(seed)
     case = tmp_path / "case"
     case.mkdir()
+    (case / "kept").touch()
     for round_number in range(6):
         for _ in range(chance.randint(1, 8)):
             edit(case, chance)
