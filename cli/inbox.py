@@ -99,11 +99,9 @@ def stage(each: Entrusted) -> str:
         case "new":
             return f"Not armed yet: {who} is still preparing it. Nothing can be released."
         case "armed":
-            return (
-                f"All quiet: {who} checks in, {_last(state)}."
-                if state.last_checkin
-                else (f"All quiet: it is armed, and {who} has not checked in yet.")
-            )
+            if state.last_checkin is None:
+                return f"All quiet: it is armed, and {who} has not checked in yet."
+            return f"All quiet: {who} checks in, {_last(state)}."
         case "reminded":
             return f"{who} is due to check in and was reminded. There is often a harmless reason."
         case "warned":

@@ -29,6 +29,7 @@ def test_a_server_that_stays_away_is_unreachable(server: Loopback, remote: Remot
     with pytest.raises(Unreachable) as refused:
         remote.info()
     assert refused.value.code == "unreachable"
+    assert "nothing answers at its address" in str(refused.value)
     assert "127.0.0.1" not in str(refused.value)
 
 
