@@ -183,7 +183,13 @@ def test_a_key_that_was_made_is_not_made_again_by_an_attempt_that_was_killed(tmp
     with pytest.raises(Refused):
         compose.make_key(key)
     assert key.read_bytes() == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["server.key", "server.key.new"]
+
+
+def test_no_second_name_of_a_key_outlives_a_start(original: compose.Vault, tmp_path: Path) -> None:
+    folder = tmp_path / "original"
+    (folder / "server.key.new-5f").hardlink_to(folder / "server.key")
+    assert not compose.found(settings_in(folder))
+    assert [path.name for path in folder.glob("server.key*")] == ["server.key"]
 
 
 # In the wrong hands

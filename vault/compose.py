@@ -3,6 +3,7 @@
 Rule of this room: the only place that knows which database, which objects, which courier; the bag is for doors.
 """
 
+import contextlib
 import logging
 import os
 import random
@@ -56,6 +57,7 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
         database.migrate()
         records = Records(database, clock, settings.tick)
         if records.server() is not None:
+            _forget_drafts(settings.server_key_file)
             return False
         if not settings.server_key_file.exists():
             _write_key(settings.server_key_file, age.Identity(os.urandom(32)))
@@ -194,11 +196,19 @@ def _write_key(path: Path, key: age.Identity) -> None:
         os.link(draft, path)
     finally:
         draft.unlink()
+    _forget_drafts(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _forget_drafts(path: Path) -> None:
+    """What a start that was killed left beside the key: another key, or a second name of this one."""
+    for left in path.parent.glob(f"{path.name}.new*"):
+        with contextlib.suppress(OSError):  # a folder of credentials may be for reading only
+            left.unlink()
 
 
 def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]:
