@@ -159,7 +159,12 @@ class Journal:
     def seal(self, name: str, data: bytes) -> Path:
         """One more object of the unfinished bundle. The file first, then the row that makes it count."""
         path = self._spool / name
-        _write(path, data)
+        try:
+            _write(path, data)
+        except OSError:
+            # The last of a full disk is for her check-ins, which have to write a few bytes too.
+            path.unlink(missing_ok=True)
+            raise
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
         self._db.execute(

@@ -4,10 +4,13 @@ import json
 import os
 import random
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from theatre import Cast, Person, until
 
 from cli.home import Home
@@ -93,3 +96,21 @@ def session_of(who: Person) -> Session:
     remote = Remote(home.url, home.server)
     remote.sign_in(keyring)
     return Session(home, keyring, remote)
+
+
+@contextmanager
+def a_small_disk(place: Path, megabytes: int) -> Iterator[Callable[[int], None]]:
+    """A disk of its own at `place`; call what it gives with the size it is to have from then on."""
+    place.mkdir(mode=0o700)
+    size = f"size={megabytes}m,mode=700"
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", size, "none", str(place)], capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip("nobody may mount a disk here; tests/test_cli fills one by other means")
+    try:
+        yield lambda more: subprocess.run(  # type: ignore[func-returns-value]  # done or raised
+            ["mount", "-o", f"remount,size={more}m", str(place)], check=True
+        )
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

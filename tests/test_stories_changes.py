@@ -194,6 +194,14 @@ def test_a_destroyed_dossier_is_gone_for_everybody(prepared: Frozen, stage: Stag
     with stage(prepared) as cast:
         ana, bruno = cast["Ana"], cast["Bruno"]
         ana.type("arm", TITLE)
+        # An address of hers goes first, and hears of it; of what comes after, it hears nothing.
+        kept, ana.address = ana.address, "second@example.org"
+        ana.confirm_address()
+        ana.type("address", "remove", "second@example.org")
+        ana.address = kept
+        everybody_hears(cast, DONE, "the removal of an address", "Ana", "Bruno", "Chiara", "Daniel")
+        assert [each["address"] for each in ana.ask("address", "list")["addresses"]] == [kept]
+        quiet = len(cast.mail.to("second@example.org"))
         ana.refused("not-confirmed", "destroy", TITLE, answers={r"\[y/N\]": "n"})
         ana.refused("not-confirmed", "destroy", TITLE, answers={r"to destroy it": "something else"})
         ana.type("destroy", TITLE, answers={r"to destroy it": TITLE})
@@ -202,6 +210,8 @@ def test_a_destroyed_dossier_is_gone_for_everybody(prepared: Frozen, stage: Stag
         )
         wait_for_stage(cast, "destroyed")
         assert stage_of(ana) == "destroyed"
+        everybody_hears(cast, DONE, "the destruction of what was entrusted", "Ana")
+        assert len(cast.mail.to("second@example.org")) == quiet
         assert bruno.type("recover", TITLE, "--to", str(cast.folder / "out"), "--yes", code=None).code != 0
         assert ana.type("push", TITLE, str(cast.folder / "page.txt"), code=None).code != 0
         # Its ciphertext goes with the next tidying up, of which one is done at each start.

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from rehearsal import COLLEAGUES, TITLE
+from rehearsal import COLLEAGUES, TITLE, a_small_disk
 from theatre import AFTERWORD, Cast, Person
 
 OBJECT = 1_048_576
@@ -176,7 +176,7 @@ def test_whatever_lies_in_a_folder_is_deposited_or_named(newsroom: Cast, desk: P
     assert "not UTF-8, deposited as: " in done.out
     assert "\x1b" not in done.said
     assert "3 files" in done.out
-    assert "1 empty folders" in done.out
+    assert "1 empty folder" in done.out
     # Refused as a whole, with nothing sent: what is named on the command line is no file, or named twice.
     before = newsroom.line.counting()
     (desk / "nothing").mkdir()
@@ -186,11 +186,11 @@ def test_whatever_lies_in_a_folder_is_deposited_or_named(newsroom: Cast, desk: P
         ("path-twice", desk, f"{desk}/."),
         ("path-inside", desk, desk / "empty folder"),
         ("no-such-path", desk / "never"),
+        ("usage", ""),
     ]:
         ana.refused(why, "push", TITLE, *map(str, paths))
     assert before.requests("POST") == 0
-    nothing = ana.ask("push", TITLE, str(desk / "nothing"))
-    assert (nothing["files"], nothing["folders"]) == (0, 1), "an empty folder is a folder"
+    ana.refused("nothing-to-push", "push", TITLE, str(desk / "nothing"))
     ana.refused("no-such-dossier", "push", "Nobody's", str(desk))
 
 
@@ -296,6 +296,22 @@ def test_a_full_server_refuses_uploads_and_still_takes_check_ins(newsroom: Cast,
     server.environment = {}
     server.start()
     assert ana.ask("push", TITLE, str(desk))["complete"]
+    assert bundles(ana) == done + 1
+
+
+def test_a_full_disk_of_her_own_stops_a_push_that_goes_on_when_there_is_room(
+    newsroom: Cast, desk: Path
+) -> None:
+    ana, done = newsroom["Ana"], bundles(newsroom["Ana"])
+    a_file(desk / "long.wav", 20_000_000)
+    with a_small_disk(desk.parent / "small", 3) as resize:
+        shutil.copytree(ana.home, desk.parent / "small" / "home", ignore=shutil.ignore_patterns("push"))
+        home = {"AFTERWORD_HOME": str(desk.parent / "small" / "home")}
+        refused = ana.refused("no-space", "push", TITLE, str(desk), **home)
+        assert "make room" in refused.err
+        ana.type("checkin", **home)
+        resize(100)
+        assert "Deposited 1 file" in ana.type("push", TITLE, str(desk), **home).out
     assert bundles(ana) == done + 1
 
 

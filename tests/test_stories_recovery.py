@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from rehearsal import TITLE, session_of
+from rehearsal import TITLE, a_small_disk, session_of
 from theatre import Cast, Ended, Frozen, Person, read, same_files
 
 from cli import combine
@@ -207,6 +207,20 @@ def test_a_recovery_that_was_killed_goes_on_where_it_stopped(opened: Cast) -> No
     check_whole(opened, target)
     assert bruno.type(*words).code == 0, "once more is no error"
     assert not list(target.rglob(".*"))
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written_and_a_larger_one_will_do(
+    opened: Cast,
+) -> None:
+    chiara = opened["Chiara"]
+    place = chiara.home.parent / "small"
+    with a_small_disk(place, 2) as resize:
+        words = ["recover", TITLE, "--to", str(place / "out"), "--yes"]
+        refused = chiara.refused("no-space", *words)
+        assert "make room" in refused.err
+        resize(40)
+        chiara.type(*words)
+        check_whole(opened, place / "out")
 
 
 def test_stock_tools_open_every_object_with_the_identity_that_was_written(opened: Cast) -> None:
