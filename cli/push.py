@@ -198,9 +198,9 @@ def read_renames(renames: Sequence[str]) -> dict[str, str]:
 
 def render(done: Pushed) -> str:
     """The answer for people."""
-    lines = [f"left out: {left.path} ({left.why})" for left in done.skipped]
-    lines += [f"not UTF-8, deposited as: {name}" for name in done.renamed]
-    lines += [f"PROBLEM: {left.path}: {left.why}" for left in done.problems]
+    lines = [f"left out: {terminal.name(left.path)} ({left.why})" for left in done.skipped]
+    lines += [f"not UTF-8, deposited as: {terminal.name(name)}" for name in done.renamed]
+    lines += [f"PROBLEM: {terminal.name(left.path)}: {left.why}" for left in done.problems]
     what = f"{terminal.count(done.files, 'file')}, {terminal.size(done.size)}"
     if done.folders:
         what += f", {terminal.count(done.folders, 'empty folder')}"

@@ -283,8 +283,8 @@ def write_key(path: Path, identity: age.Identity, dossier: str) -> None:
 
 def render(done: Recovered) -> str:
     """The short report."""
-    lines = [f"PROBLEM: {each.path}: {each.why}" for each in done.problems]
-    lines += [f"written as {at}: {path}" for path, at in sorted(done.renamed.items())]
+    lines = [f"PROBLEM: {terminal.name(each.path)}: {each.why}" for each in done.problems]
+    lines += [f"written as {at}: {terminal.name(path)}" for path, at in sorted(done.renamed.items())]
     lines += [f"note: {terminal.one_line(note)}" for note in done.notes]
     when = ""
     if done.first is not None and done.last is not None:
@@ -303,10 +303,10 @@ def render(done: Recovered) -> str:
 def render_listing(found: Listing) -> str:
     lines = [
         f"{terminal.size(each.size) if each.kind == 'file' else 'folder':>10}  {terminal.day(each.modified)}  "
-        f"{each.bundle:>4}  {terminal.one_line(each.path, 4096)}"
+        f"{each.bundle:>4}  {terminal.name(each.path)}"
         for each in found.entries
     ]
-    return "\n".join(lines + [f"PROBLEM: {each.path}: {each.why}" for each in found.problems])
+    return "\n".join(lines + [f"PROBLEM: {terminal.name(each.path)}: {each.why}" for each in found.problems])
 
 
 def _listing(dossier: str, contents: Contents, items: Sequence[Item]) -> Listing:

@@ -167,7 +167,7 @@ def bundle_up(ana: Person, colleagues: list[Person], work: Path, tell: Teller) -
     names = [word for who in colleagues for word in ("--collaborator", who.name)]
     made = ana.type("dossier", "create", TITLE, *names, "--threshold", "2", *LADDER)
     tell(f"Ana makes the dossier {TITLE!r}: any 2 of 3 can open it, after a release.")
-    tell.shown("Ana", made.said, 2)
+    tell.shown("Ana", made.out.partition("\nNext:")[0])
     for who in colleagues:
         who.type("drill")
     tell("Each colleague has opened their share and proved it.")

@@ -553,3 +553,10 @@ def edit(case: Path, chance: random.Random) -> None:
             path.write_bytes(data)
         case 4 if path.exists():
             path.unlink()
+
+
+def test_a_name_with_a_line_end_cannot_pass_for_a_line_of_ours(world: World, case: Path) -> None:
+    (case / "a\nDeposited 9 files.").symlink_to("nowhere")
+    shown = push_module.render(world.push(case))
+    assert "left out: case/a\\u000aDeposited 9 files. (" in shown
+    assert sum(line.startswith("Deposited") for line in shown.splitlines()) == 1
