@@ -12,10 +12,12 @@ import pytest
 from flask import Flask
 
 from tests.world import TICK, World, an_armed_dossier
-from vault import accounts, compose, keeping, ledger, statements, wire
+from vault import accounts, compose, keeping, ledger, outbox, statements, wire
 from vault.clock import DAY, SECOND
+from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.couriers.probe import Door
 from vault.errors import Refused
+from vault.letters import Facts, LetterKind
 from vault.settings import Settings, read_settings
 from vault.switch import Stage
 from web import create_app
@@ -203,3 +205,64 @@ def test_a_backup_that_was_killed_leaves_nothing_after_the_next(world: World, tm
         world.database, world.records, world.objects, world.custodian, world.folder, tmp_path / "copies"
     )
     assert [path.name for path in world.folder.glob("backup-*")] == []
+
+
+# Letters
+
+
+def test_a_thousand_letters_of_one_journalist_do_not_stand_before_the_one_of_another(world: World) -> None:
+    world.delivering = False
+    many = an_armed_dossier(world)
+    one = an_armed_dossier(world)
+    with world.records.transaction() as now:
+        for _ in range(1_000):
+            outbox.post(
+                world.records,
+                world.custodian,
+                now,
+                LetterKind.TEST,
+                many.hers.account.id,
+                Facts(),
+                dossier=many.id,
+            )
+    world.clock.at += TICK
+    with world.records.transaction() as now:
+        outbox.post(
+            world.records,
+            world.custodian,
+            now,
+            LetterKind.TEST,
+            one.readers[0].account.id,
+            Facts(),
+            dossier=one.id,
+        )
+    assert one.id in {letter.dossier for letter in outbox.claim(world.records, 2)}
+
+
+def test_slow_mail_holds_up_what_was_claimed_and_not_what_was_posted_since(
+    world: World, original: compose.Vault
+) -> None:
+    made = an_armed_dossier(world)
+    world.beat()
+    with world.records.transaction() as now:
+        for _ in range(10):
+            outbox.post(
+                world.records,
+                world.custodian,
+                now,
+                LetterKind.TEST,
+                made.hers.account.id,
+                Facts(),
+                dossier=made.id,
+            )
+
+    def slowly(parcel: Parcel) -> Outcome:
+        world.clock.at += 20 * SECOND
+        return TemporaryFailure("it took too long")
+
+    vault = compose.Vault(original.settings, world.records, world.objects, world.custodian)
+    asked: list[Parcel] = []
+    courier = MemoryCourier(lambda parcel: (asked.append(parcel), slowly(parcel))[1])
+    compose.deliver_some(vault, courier, world.sender)
+    assert len(asked) == 2
+    assert len(outbox.claim(world.records, 100)) == 8

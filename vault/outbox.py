@@ -5,7 +5,7 @@ one that is no longer true is withdrawn before the next is posted; nobody's trou
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -153,6 +153,13 @@ def claim(records: Records, limit: int) -> list[Letter]:
             for letter in records.due_letters(now.lived, limit)
             if records.claim_letter(letter, now.lived + LEASE)
         ]
+
+
+def give_back(records: Records, letters: Sequence[Letter]) -> None:
+    """Claimed, and not tried after all: whoever is next may have them."""
+    with records.transaction():
+        for letter in letters:
+            records.unclaim_letter(letter)
 
 
 def deliver(

@@ -11,6 +11,7 @@ from vault import compose, cooling, statements, switch, views, watch, wire
 from vault.clock import HOUR
 from vault.errors import AfterwordError, Conflict, Damaged
 from vault.plans import Plan
+from vault.settings import read_settings
 from vault.storage.records import Records
 from vault.switch import Stage
 
@@ -298,7 +299,12 @@ def test_a_store_that_does_not_work_keeps_no_switch_from_moving(
 
     monkeypatch.setattr(compose.deposit, "sweep", broken)
     tick = compose.watch_ticker(
-        compose.Vault(None, world.records, world.objects, world.custodian),  # type: ignore[arg-type]
+        compose.Vault(
+            read_settings({"AFTERWORD_LOW_WATER": "0"}, data=world.folder),
+            world.records,
+            world.objects,
+            world.custodian,
+        ),
         lambda said: None,
     )
     world.skip(25 * HOUR)

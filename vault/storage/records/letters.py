@@ -13,10 +13,14 @@ class Letters(Rows):
         return self._one(Letter, "SELECT * FROM outbox WHERE id = :id", id=letter)
 
     def due_letters(self, lived: int, limit: int) -> list[Letter]:
+        """In turns, one journalist's letter after another's: a thousand of one, however slowly each is taken, must
+        not stand before the one of somebody else."""
         return self._all(
             Letter,
-            "SELECT * FROM outbox WHERE state = 'waiting' AND next <= :lived AND lease <= :lived "
-            "ORDER BY next, id LIMIT :limit",
+            "SELECT * FROM (SELECT o.*, ROW_NUMBER() OVER (PARTITION BY COALESCE(d.journalist, o.account) "
+            "ORDER BY o.next, o.id) AS turn FROM outbox o LEFT JOIN dossiers d ON d.id = o.dossier "
+            "WHERE o.state = 'waiting' AND o.next <= :lived AND o.lease <= :lived) AS due "
+            "ORDER BY turn, next, id LIMIT :limit",
             lived=lived,
             limit=limit,
         )
@@ -28,6 +32,13 @@ class Letters(Rows):
             id=letter.id,
             until=until,
             seen=letter.lease,
+        )
+
+    def unclaim_letter(self, letter: Letter) -> None:
+        self.db.run(
+            "UPDATE outbox SET lease = 0 WHERE id = :id AND state = 'waiting' AND lease = :lease",
+            id=letter.id,
+            lease=letter.lease,
         )
 
     def settle_letter(self, letter: str, state: str, lived: int, reason: str | None = None) -> int:
