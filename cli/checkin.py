@@ -20,10 +20,11 @@ from vault import age, statements, titles, wire
 from vault.clock import SystemClock
 from vault.errors import AfterwordError
 from vault.identity import Keyring
-from vault.statements import CheckIn, Covered
+from vault.statements import Acknowledgement, CheckIn, Covered
 
 # Seconds for each answer: she waits for it, and a line that has died is better tried anew.
 _PATIENCE: Final = 30.0
+NOT_SHOWN: Final = "not-shown"
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -38,11 +39,13 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What `checkin` answers; `at` is the server's time (ms UTC)."""
+    """What `checkin` answers; `at` is the server's time (ms UTC). `went_back`: the server has forgotten what it had
+    acknowledged before."""
 
     at: int
     from_file: bool
     dossiers: tuple[Standing, ...]
+    went_back: bool = False
 
 
 @click.command()
@@ -54,9 +57,12 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     with Home.open() as home, Remote(home.url, home.server, patience=_PATIENCE) as remote:
         with _told_if_it_fails():
             keyring = home.unlock(terminal.passphrase(passphrase_file))
+            before = _number(home)
             said = check_in(home, keyring, remote)
         standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
-        terminal.answer(Result(said.now, from_file, standing), as_json, _render)
+        standing += _not_shown(home, keyring, said)
+        result = Result(said.now, from_file, standing, went_back=_number(home) <= before)
+        terminal.answer(result, as_json, _render)
         if from_file:
             terminal.warn("a check-in from a passphrase file proves that the computer lives, not the person.")
         _after(home, keyring, remote, said)
@@ -133,6 +139,30 @@ def _standing(state: wire.DossierState, refused: Sequence[wire.NotMoved], keyrin
     )
 
 
+def _not_shown(home: Home, keyring: Keyring, said: wire.CheckedIn) -> tuple[Standing, ...]:
+    """Dossiers of hers that this computer knows and the server leaves out: she relies on them."""
+    shown = {each.dossier for each in said.dossiers}
+    return tuple(
+        Standing(
+            dossier=known.id,
+            title=terminal.one_line(home.title(known, keyring) or known.id[:8]),
+            stage=NOT_SHOWN,
+            coming=(),
+            refused=next((each.sentence for each in said.refused if each.dossier == known.id), None),
+            changes=(),
+        )
+        for known in home.dossiers()
+        if known.role == "journalist" and known.id not in shown
+    )
+
+
+def _number(home: Home) -> int:
+    """How long the server's chain about her was when it last said so; such numbers only rise."""
+    kept = home.last_acknowledgement()
+    said = None if kept is None else statements.peek(kept)
+    return said.number if isinstance(said, Acknowledgement) else 0
+
+
 def _title(state: wire.DossierState, keyring: Keyring) -> str:
     """As it rests on the server, sealed to herself: a dossier made on another computer has its name here too."""
     if state.title is None:
@@ -146,7 +176,18 @@ def _title(state: wire.DossierState, keyring: Keyring) -> str:
 
 def _render(done: Result) -> str:
     shown = [f"Checked in at {terminal.local(done.at)}."]
+    if done.went_back:
+        shown.append(
+            "The server has gone back to an older state: it was restored from a backup, and has forgotten what came "
+            "after it. Push again, and arm again what is not armed below."
+        )
     for each in done.dossiers:
+        if each.stage == NOT_SHOWN:
+            why = "" if each.refused is None else f" ({terminal.one_line(each.refused)})"
+            shown.append(
+                f"{each.title}: THE SERVER DOES NOT SHOW THIS DOSSIER{why}. Do not rely on it: ask its operator."
+            )
+            continue
         if each.stage == "destroyed":
             shown.append(f"{each.title}: destroyed.")
             continue

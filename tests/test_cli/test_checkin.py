@@ -158,3 +158,34 @@ def test_it_loads_nothing_that_only_others_need() -> None:
         "vault.letters",
         "zstandard",
     }
+
+
+def test_a_dossier_that_the_server_cannot_show_is_named_and_not_left_out(bureau: Bureau) -> None:
+    id = bureau.armed()
+    with bureau.world.database.transaction():
+        bureau.world.database.run("UPDATE switches SET due = 0 WHERE dossier = :id", id=id)
+    said = bureau.does("checkin")
+    assert "Harbour" in said
+    assert "ask its operator" in said
+    assert "no dossier on this server yet" not in said
+
+
+def test_a_dossier_that_the_server_has_forgotten_is_named_too(bureau: Bureau) -> None:
+    before = bureau.back_up()
+    bureau.armed()
+    bureau.restore(before)
+    said = bureau.does("checkin")
+    assert "Harbour" in said
+    assert "ask its operator" in said
+
+
+def test_a_server_that_went_back_tells_her_so_by_its_own_last_word(bureau: Bureau) -> None:
+    bureau.create()
+    before = bureau.back_up()
+    bureau.does("arm", "Harbour", "--anyway")
+    assert "gone back" not in bureau.does("checkin")
+    bureau.restore(before)
+    said = bureau.does("checkin")
+    assert "gone back" in said
+    assert "not armed" in said
+    assert "gone back" not in bureau.does("checkin")
