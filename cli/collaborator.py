@@ -105,21 +105,17 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
     """
     with signed_in(passphrase_file) as session:
         sound = _sound(shares.named(session, _asked(name)))
-        if sound.case is None:
-            raise Refused(
-                f"This dossier has not been released, so there is nothing to give yet. Try to reach "
-                f"{sound.journalist.label} first; see: afterword inbox",
-                code="not-released",
-            )
-        given = combine.has_given(sound.case, sound.state)
-        for line in combine.story(sound.case, sound.title or sound.state.dossier[:8], given=given):
+        shares.require_released(sound)
+        case = sound.case or combine.open_case(session.home, session.remote, sound.state.dossier)
+        given = combine.has_given(case, sound.state)
+        for line in combine.story(case, sound.title or sound.state.dossier[:8], given=given):
             terminal.say(line)
         if not given:
             if not (yes or terminal.confirm("Give your share now")):
                 raise Refused(
                     "You did not say yes; your share stays here, and nothing was sent.", code="not-confirmed"
                 )
-            combine.contribute(session.home, session.remote, session.keyring, sound.case, os.urandom)
+            combine.contribute(session.home, session.remote, session.keyring, case, os.urandom)
         state = session.remote.call("GET", f"/dossiers/{sound.state.dossier}", None, wire.DossierState)
     terminal.answer(_given(sound, state), as_json, _render_given)
 

@@ -60,6 +60,7 @@ class Recovered(msgspec.Struct, frozen=True):
     first: int | None
     last: int | None
     complete: bool
+    everything: bool
     signed_by: str
     earlier_versions: int
     fresh_starts: tuple[int, ...]
@@ -136,6 +137,7 @@ def recover(
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring
         found = shares.named(session, name)
+        shares.require_released(found)
         dossier = found.state.dossier
         case = combine.open_case(home, remote, dossier)
         given = combine.has_given(case, found.state)
@@ -291,7 +293,7 @@ def render(done: Recovered) -> str:
         first, last = terminal.day(done.first), terminal.day(done.last)
         when = f" of {first}" if first == last else f" of {first} to {last}"
     files, bundles = terminal.count(done.files, "file"), terminal.count(done.bundles, "bundle")
-    whole = "complete" if done.complete else "NOT COMPLETE"
+    whole = ("complete" if done.everything else "all that was asked for") if done.complete else "NOT COMPLETE"
     said = [f"{files}, {terminal.size(done.size)}, {bundles}{when}, {whole}, signed by {done.signed_by}"]
     if done.earlier_versions:
         have = "has" if done.earlier_versions == 1 else "have"
@@ -348,6 +350,7 @@ def _report(
         min(made, default=None),
         max(made, default=None),
         not problems,
+        wishes.everything,
         case.journalist.card.label,
         len({path for path, _ in contents.archive.earlier}),
         tuple(each.start for each in contents.archive.set_aside),

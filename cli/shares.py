@@ -142,10 +142,23 @@ def named(session: Session, name: str) -> Entrusted:
         ids = ", ".join(each.state.dossier[:8] for each in found)
         raise BadUsage(f"Several dossiers are called that; name one by its id: {ids}.", code="ambiguous")
     listed = ", ".join(each.title or each.state.dossier[:8] for each in everything) or "none yet"
+    own = any(known.role == "journalist" for known in session.home.dossiers())
+    hers = " What you deposited yourself only your colleagues can take out, after a release." if own else ""
     raise NotFound(
-        f"You are not a collaborator of a dossier {name!r}; those you are a collaborator of: {listed}.",
+        f"You are not a collaborator of a dossier {name!r}; those you are a collaborator of: {listed}.{hers}",
         code="no-such-dossier",
     )
+
+
+def require_released(found: Entrusted) -> None:
+    """Refused with code `not-released`, and with what to do instead."""
+    if found.state.stage != "released":
+        who = found.journalist.label if found.journalist else "the journalist"
+        raise Refused(
+            f"This dossier has not been released, so nothing can be given or opened yet. Try to reach {who} first; "
+            "see: afterword inbox",
+            code="not-released",
+        )
 
 
 def _pinned(session: Session, state: wire.DossierState) -> KnownCard | None:

@@ -31,6 +31,8 @@ _TRIES: Final = 3
 
 # From a length on, to which unit it is rounded down.
 _ROUGH: Final = ((2 * DAY, HOUR), (2 * HOUR, MINUTE))
+# Bytes that are moved in a moment need no line.
+_WORTH_A_LINE: Final = 1_000_000
 # Nearer than this, dates are told to the second.
 _NEAR: Final = 2 * HOUR
 # The last day that every zone can name, ms UTC.
@@ -150,7 +152,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Progress]:
+def progress(title: str, total: int) -> Iterator[Progress]:
     """Bytes, rate and time left while a terminal watches; otherwise a line for every tenth. `total` in bytes."""
     if not sys.stderr.isatty():
         yield _Lines(title, total)
@@ -233,15 +235,17 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int | None) -> None:
-        self._title, self._total, self._done, self._tenths = title, total, 0, 0
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done, self._told = title, total, 0, 0
+        self._lines = min(total // _WORTH_A_LINE, 10)
 
     def advance(self, count: int) -> None:
         self._done += count
-        tenths = self._done * 10 // self._total if self._total else 0
-        if tenths > self._tenths:
-            self._tenths = tenths
-            say(f"{self._title}: {size(self._done)} of {size(self._total or 0)} ({tenths * 10} %)")
+        due = self._done * self._lines // max(self._total, 1)
+        if due > self._told:
+            self._told = due
+            percent = self._done * 100 // self._total
+            say(f"{self._title}: {size(self._done)} of {size(self._total)} ({percent} %)")
 
 
 def name(path: str) -> str:

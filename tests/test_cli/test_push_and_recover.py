@@ -53,6 +53,9 @@ def test_a_deposit_and_its_recovery_by_two_colleagues(room: Newsroom, case: Path
 
     early = room.run("Bea", "recover", TITLE, "--to", str(tmp_path / "early"))
     assert (early.code, "afterword: not-released" in early.err) == (3, True)
+    assert "Try to reach Ana first" in early.err
+    own = room.run("Ana", "recover", TITLE, "--list")
+    assert (own.code, "only your colleagues can take out" in own.err) == (4, True)
     let_go(room)
 
     alone = room.run("Bea", "recover", TITLE, "--to", str(tmp_path / "bea"), answers=[PASSPHRASE, "y"])
@@ -67,6 +70,8 @@ def test_a_deposit_and_its_recovery_by_two_colleagues(room: Newsroom, case: Path
     assert again.code == 0, again.err
     assert "You have given your share already" in again.err
     assert "[y/N]" not in again.err
+    part = room.ran("Bea", "recover", TITLE, "--to", str(tmp_path / "part"), "--only", "*.txt")
+    assert "all that was asked for, signed by Ana" in part
 
 
 def test_whoever_says_no_gives_nothing(room: Newsroom, case: Path, tmp_path: Path) -> None:

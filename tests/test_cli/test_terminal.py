@@ -135,21 +135,22 @@ def test_a_short_new_passphrase_is_taken_with_a_warning(
 
 
 def test_progress_without_a_terminal_is_a_line_for_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.progress("Pushing", 1_000_000) as bar:
+    with terminal.progress("Pushing", 20_000_000) as bar:
         for _ in range(1000):
-            bar.advance(1000)
+            bar.advance(20_000)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[-1] == "Pushing: 1.0 MB of 1.0 MB (100 %)"
+    assert lines[-1] == "Pushing: 20.0 MB of 20.0 MB (100 %)"
 
 
-@pytest.mark.parametrize("total", [0, None])
-def test_progress_over_nothing_known_says_nothing(
-    capsys: pytest.CaptureFixture[str], total: int | None
+@pytest.mark.parametrize(("total", "lines"), [(0, 0), (999_999, 0), (3_000_000, 3)])
+def test_what_is_moved_in_a_moment_needs_few_lines(
+    capsys: pytest.CaptureFixture[str], total: int, lines: int
 ) -> None:
     with terminal.progress("Pushing", total) as bar:
-        bar.advance(5)
-    assert capsys.readouterr().err == ""
+        for _ in range(10):
+            bar.advance(total // 10 + 1)
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 def test_progress_on_a_terminal_draws_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
