@@ -202,5 +202,5 @@ def _render(done: Result) -> str:
         if each.refused is not None:
             shown.append(f"    not moved: {terminal.one_line(each.refused)}")
     if not done.dossiers:
-        shown.append("You have no dossier on this server yet.")
+        shown.append("You have no dossier on this server, so nothing waits for a check-in of yours.")
     return "\n".join(shown)

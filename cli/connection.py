@@ -218,11 +218,12 @@ def unreachable(broken: Exception) -> Unreachable:
                 "and this computer's date.",
                 code="tls-failed",
             )
+        # PySocks' own, which is not imported where there is no proxy: what lies beyond it has other names.
+        if type(told).__name__ in {"ProxyConnectionError", "GeneralProxyError"}:
+            return Unreachable(
+                "The proxy in AFTERWORD_PROXY does not answer; is Tor running?", code="proxy-failed"
+            )
         told = told.__cause__ or told.__context__
-    if isinstance(broken, urllib3.exceptions.ProxyError):
-        return Unreachable(
-            "The proxy in AFTERWORD_PROXY does not answer; is Tor running?", code="proxy-failed"
-        )
     if isinstance(broken, urllib3.exceptions.NameResolutionError):
         why = "its name is not known; check the address and your network"
     elif isinstance(broken, urllib3.exceptions.NewConnectionError):

@@ -74,7 +74,9 @@ def render(findings: list[Finding]) -> str:
     marks = {"ok": "   ok", "warning": " WARN", "problem": "WRONG"}
     lines = [f"{marks[each.level]}  {each.sentence}" for each in findings]
     wrong = sum(each.level == "problem" for each in findings)
-    lines.append(f"{wrong} to put right." if wrong else "Nothing is wrong.")
+    warned = sum(each.level == "warning" for each in findings)
+    besides = f"; {terminal.count(warned, 'warning')}" if warned else ""
+    lines.append(f"{f'{wrong} to put right' if wrong else 'Nothing is wrong'}{besides}.")
     return "\n".join(lines)
 
 
@@ -232,16 +234,16 @@ def _examine_shares(one: Standing, now: int) -> Iterator[Finding]:
         if not mine and not each.me:
             continue
         who = "you" if each.me else each.label
+        todo = "run: afterword drill" if each.me else "ask them to run: afterword drill"
         if each.left:
             if mine:
                 yield warning("collaborator-left", f"{one.name}: {who} has left; run: afterword roster")
         elif each.proved is None:
-            todo = "run: afterword drill" if each.me else "ask them to run: afterword drill"
             yield problem("share-not-proved", f"{one.name}: {who} never proved the share; {todo}")
         elif now - each.proved > STALE_PROOF:
             yield warning(
                 "share-stale",
-                f"{one.name}: {who} last proved the share {terminal.local(each.proved)}; time for: afterword drill",
+                f"{one.name}: {who} last proved the share {terminal.local(each.proved)}; {todo} again",
             )
         else:
             good.append(each.proved)

@@ -167,7 +167,7 @@ def test_a_dossier_that_the_server_cannot_show_is_named_and_not_left_out(bureau:
     said = bureau.does("checkin")
     assert "Harbour" in said
     assert "ask its operator" in said
-    assert "no dossier on this server yet" not in said
+    assert "no dossier on this server" not in said
 
 
 def test_a_dossier_that_the_server_has_forgotten_is_named_too(bureau: Bureau) -> None:

@@ -137,6 +137,7 @@ def test_a_proxy_that_is_not_there_is_unreachable_and_the_server_is_not_asked_pa
 ) -> None:
     with (
         Remote("http://abcdefgh.onion", None, proxy="socks5h://127.0.0.1:1", pause=no_pause) as remote,
-        pytest.raises(Unreachable),
+        pytest.raises(Unreachable) as away,
     ):
         remote.info()
+    assert away.value.code == "proxy-failed"
