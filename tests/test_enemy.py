@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from flask import Flask
 
 from tests.world import TICK, World, an_armed_dossier
-from vault import accounts, compose, keeping, ledger, outbox, statements, wire
+from vault import accounts, compose, dossiers, keeping, ledger, outbox, statements, wire
 from vault.clock import DAY, SECOND
 from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.couriers.probe import Door
@@ -266,3 +267,21 @@ def test_slow_mail_holds_up_what_was_claimed_and_not_what_was_posted_since(
     compose.deliver_some(vault, courier, world.sender)
     assert len(asked) == 2
     assert len(outbox.claim(world.records, 100)) == 8
+
+
+def test_nobody_drowns_a_colleague_in_rosters(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = an_armed_dossier(world, readers=3)
+    monkeypatch.setattr(dossiers, "MOST_LINES", 7)
+    second = made.hers.create(made.readers, 2)
+    with pytest.raises(Refused, match="together"):
+        made.hers.create(made.readers[:2], 1)
+    made.hers.create(made.readers[:1], 1)
+    # Lines that a change replaces are not counted twice.
+    change, corrections, _ = second.next_roster(made.readers[:2], 1)
+    dossiers.change_roster(
+        world.records,
+        world.custodian,
+        made.hers.account,
+        second.id,
+        msgspec.structs.replace(change, corrections=corrections.corrections),
+    )

@@ -21,6 +21,9 @@ from vault.storage.records.rows import Account, Collaborator, Dossier
 from vault.switch import Stage
 
 MOST_DOSSIERS: Final = 1_000
+MOST_LINES: Final = 20_000
+"""Of all rosters of one journalist together: each is shown to everybody on it, whenever they ask for anything, and a
+colleague whom two journalists drowned in names could open nothing of a third."""
 CLOSED: Final = frozenset({Stage.RELEASED, Stage.DESTROYED})
 
 
@@ -66,6 +69,7 @@ def create(
             raise Conflict("This dossier's id is taken; create it anew.", code="taken")
         if len(records.dossiers_of(account.id)) >= MOST_DOSSIERS:
             raise Refused("You have as many dossiers as an account can have.", code="too-many-dossiers")
+        _require_lines(records, account, None, roster)
         hash = envelope.statement_hash(signed).hex()
         records.add_dossier(
             Dossier(
@@ -119,6 +123,7 @@ def change_roster(
         corrections = None if request.corrections is None else _blobs(request.corrections)
         _check_sealed(roster, shares, deal, corrections)
         _lines(records, account, roster, cards, shares)
+        _require_lines(records, account, dossier, roster)
         if not cooling.is_armed(seen.stage):
             if corrections is None:
                 raise Malformed("The corrections of this roster are missing; run the command again.")
@@ -250,6 +255,14 @@ def _lines(
         )
         for entry, person, share in zip(roster.collaborators, people, shares, strict=True)
     ]
+
+
+def _require_lines(records: Records, account: Account, dossier: str | None, roster: Roster) -> None:
+    if records.count_lines(account.id, dossier) + len(roster.collaborators) > MOST_LINES:
+        raise Refused(
+            "All your dossiers together name as many colleagues as an account can have.",
+            code="too-many-dossiers",
+        )
 
 
 def _blobs(texts: tuple[str, ...]) -> list[bytes]:

@@ -104,7 +104,8 @@ ROUTES: Final[tuple[Route, ...]] = (
           gives=wire.Rosters, refuses=("not-found",)),
     Route("POST", f"{_D}/rosters", OWNER, "The next roster: installed at once while the dossier is not armed, else "
           "it cools.", takes=wire.RosterChange, gives=wire.Acknowledged,
-          refuses=("not-found", "released", "roster-forged", "too-early", "change-pending", *_ROSTER, *_SIGNED)),
+          refuses=("not-found", "released", "roster-forged", "too-early", "change-pending", "too-many-dossiers",
+                   *_ROSTER, *_SIGNED)),
     Route("POST", f"{_D}/rosters/{{epoch}}/corrections", OWNER, "The sealed D_j of a roster that has cooled.",
           takes=wire.Corrections, gives=wire.Acknowledged,
           refuses=("not-found", "wrong-epoch", "too-early", "unknown-collaborator", "bad-roster", *_SIGNED)),
@@ -180,7 +181,10 @@ REFUSALS: Final[dict[str, tuple[int, str]]] = {
     "taken": (409, "this dossier id exists"),
     "too-early": (409, "the roster change has not cooled, or its corrections came before it had"),
     "too-many-addresses": (409, "an account has at most 10 addresses"),
-    "too-many-dossiers": (409, "an account has at most 1 000 dossiers"),
+    "too-many-dossiers": (
+        409,
+        "an account has at most 1 000 dossiers, and 20 000 lines on their rosters together",
+    ),
     "too-many-invites": (409, "at most 100 invites are open at once"),
     "unknown-collaborator": (409, "somebody on the roster has not joined by an invite of hers"),
     "wrong-card": (409, "a server's card cannot join"),

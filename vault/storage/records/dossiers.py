@@ -121,6 +121,16 @@ class Dossiers(Rows):
             Collaborator, "SELECT * FROM collaborators WHERE dossier = :id ORDER BY place", id=dossier
         )
 
+    def count_lines(self, journalist: str, without: str | None) -> int:
+        """How many lines the present rosters of her dossiers have together, one dossier left out."""
+        row = self.db.one(
+            "SELECT COUNT(*) AS many FROM collaborators c JOIN dossiers d ON d.id = c.dossier "
+            "WHERE d.journalist = :journalist AND d.id <> :without",
+            journalist=journalist,
+            without=without or "",
+        )
+        return 0 if row is None else int(row["many"])
+
     def collaborator(self, dossier: str, account: str) -> Collaborator | None:
         return self._one(
             Collaborator,
