@@ -5,6 +5,7 @@ no network, no disk: a deal is only what comes back from here, and nothing in th
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def check_people(people: Sequence[Person], threshold: int, own: ContactCard, *, 
         raise Refused(
             f"The cards of {', '.join(never)} were never compared by voice, and {threshold} of them could open "
             f"everything: a dishonest server could have put its own in their place. Run `afterword card compare "
-            f"{never[0]}` first, or take the risk with --unverified.",
+            f"{shlex.quote(never[0])}` first, or take the risk with --unverified.",
             code="not-compared",
         )
 

@@ -7,6 +7,7 @@ the invite leaves this computer; killed anywhere, the same command goes on, or b
 import os
 import re
 import secrets
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -316,7 +317,7 @@ def _render(welcome: Welcome) -> str:
     if welcome.inviter is not None:
         steps += [
             (
-                f"afterword card compare {_quoted(welcome.inviter)}",
+                f"afterword card compare {shlex.quote(welcome.inviter)}",
                 "by voice, on a line where you know each other",
             ),
             ("afterword inbox", "what you were asked to keep"),
@@ -329,12 +330,6 @@ def _render(welcome: Welcome) -> str:
     width = max(len(command) for command, _ in steps)
     lines += ["Next:", *(f"    {command:<{width}}  {why}" for command, why in steps)]
     return "\n".join(lines)
-
-
-def _quoted(label: str) -> str:
-    import shlex
-
-    return shlex.quote(label)
 
 
 def _language() -> Language:

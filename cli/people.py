@@ -4,6 +4,7 @@ Rule of this room: cards travel through the server, trust does not. A card is pi
 as compared only when its words were heard.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def invite(label: str | None, passphrase_file: Path | None, as_json: bool) -> No
     terminal.answer({"label": label, "url": url, "lives": made.lives}, as_json, lambda _: url)
     terminal.say(
         f"Give this address to {label} by a way you trust; it works once, for {write_duration(made.lives)}. They run: "
-        f"afterword join URL. Afterwards compare cards by voice: afterword card compare {label}"
+        f"afterword join URL. Afterwards compare cards by voice: afterword card compare {shlex.quote(label)}"
     )
 
 
