@@ -103,8 +103,9 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
 
     What the server says is verified and shown first, and you are asked.
     """
+    title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
-        sound = _sound(shares.named(session, _asked(name)))
+        sound = _sound(shares.named(session, title))
         shares.require_released(sound)
         case = sound.case or combine.open_case(session.home, session.remote, sound.state.dossier)
         given = combine.has_given(case, sound.state)
@@ -126,8 +127,9 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
 @terminal.json_option
 def leave(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Say that you no longer want to be a collaborator of NAME. You are asked first."""
+    title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
-        found = shares.named(session, _asked(name))
+        found = shares.named(session, title)
         who = found.journalist.label if found.journalist else "the journalist"
         if isinstance(found, Gone):
             raise Refused("This dossier was destroyed; there is nothing left to leave.", code="destroyed")
@@ -273,8 +275,3 @@ def _warn_before_leaving(found: Entrusted, who: str) -> None:
             f"the {found.state.k} that are needed."
         )
     terminal.say("  You cannot undo it; only a new roster can bring you back.")
-
-
-def _asked(name: str | None) -> str:
-    """Asked for when it is not given, so that it need not stay in the shell's history."""
-    return name if name is not None else terminal.ask("Which dossier (its title, or the beginning of its id)")

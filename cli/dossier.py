@@ -13,6 +13,7 @@ import msgspec
 
 from cli import dealing, orders, terminal
 from cli.dealing import Terms
+from cli.naming import folded
 from cli.orders import DURATION
 from cli.people import choose, meet
 from cli.session import Session, signed_in
@@ -97,7 +98,7 @@ def create(
     with signed_in(passphrase_file) as session, session.home.lock("dossier"):
         if (earlier := _finish_interrupted(session)) is not None:
             terminal.say(f"An earlier creation had not been answered; {earlier.title!r} is now there.")
-            if _folded(earlier.title) == _folded(title):
+            if folded(earlier.title) == folded(title):
                 terminal.answer(earlier, as_json, _render)
                 return
         _check_free(session, title)
@@ -200,7 +201,7 @@ def _check_title(title: str) -> None:
 def _check_free(session: Session, title: str) -> None:
     for known in session.home.dossiers():
         own = session.home.title(known, session.keyring)
-        if own is not None and _folded(own) == _folded(title):
+        if own is not None and folded(own) == folded(title):
             raise Refused(
                 f"There is a dossier called {own!r} already; choose another name.", code="title-taken"
             )
@@ -249,9 +250,3 @@ def _render(created: Created) -> str:
         "    afterword arm NAME            start the switch",
     ]
     return "\n".join(shown)
-
-
-def _folded(title: str) -> str:
-    import unicodedata
-
-    return unicodedata.normalize("NFC", title).strip().casefold()

@@ -6,22 +6,20 @@ owner; whoever takes this folder learns who wrote to whom, and can open nothing 
 
 import os
 import sqlite3
-import unicodedata
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from cli import disk
+from cli import disk, naming
 from vault import age, identity, titles
-from vault.errors import BadUsage, Damaged, NotFound, Refused, Untrusted, WrongPassphrase
+from vault.errors import Damaged, NotFound, Refused, Untrusted, WrongPassphrase
 from vault.identity import ContactCard, Keyring
 from vault.statements import MAX_AHEAD, Role
 
 KEYRING: Final = "keyring.age"
 STATE: Final = "state.db"
-_SHORTEST_ID: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +211,7 @@ class Home:
         with self.transaction():
             known = self.db.execute(
                 "SELECT label FROM cards WHERE hash <> ? AND (verify = ? OR folded = ?)",
-                (card.hash, card.card.verify, _folded(label)),
+                (card.hash, card.card.verify, naming.folded(label)),
             ).fetchone()
             if known is not None:
                 raise Untrusted(
@@ -229,7 +227,7 @@ class Home:
                     "role": role,
                     "verify": card.card.verify,
                     "label": label,
-                    "folded": _folded(label),
+                    "folded": naming.folded(label),
                     "envelope": card.envelope,
                     "compared": compared,
                 },
@@ -243,7 +241,7 @@ class Home:
         """By label, as typed; NotFound with code `no-such-card` says whose cards there are."""
         cards = self.cards()
         for known in cards:
-            if _folded(known.label) == _folded(name):
+            if naming.folded(known.label) == naming.folded(name):
                 return known
         listed = ", ".join(sorted({known.label for known in cards})) or "nobody's yet"
         raise NotFound(f"There is no card of {name!r} here; known cards: {listed}.", code="no-such-card")
@@ -291,17 +289,10 @@ class Home:
 
     def dossier_named(self, title: str, keyring: Keyring) -> KnownDossier:
         """By title, or by the beginning of its id. Refused with code `no-such-dossier` lists what there is."""
-        titles = {known: self.title(known, keyring) for known in self.dossiers()}
-        wanted = _folded(title)
-        found = [known for known, own in titles.items() if own is not None and _folded(own) == wanted]
-        if not found and len(wanted) >= _SHORTEST_ID:
-            found = [known for known in titles if known.id.startswith(wanted)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(known.id[:8] for known in found)
-            raise BadUsage(f"Several dossiers are called that; name one by its id: {ids}.", code="ambiguous")
-        listed = ", ".join(own or known.id[:8] for known, own in titles.items()) or "none yet"
+        known = [(each, each.id, self.title(each, keyring)) for each in self.dossiers()]
+        if (found := naming.dossier_called(title, known)) is not None:
+            return found
+        listed = ", ".join(own or id[:8] for _, id, own in known) or "none yet"
         raise NotFound(
             f"There is no dossier {title!r} here; known dossiers: {listed}.", code="no-such-dossier"
         )
@@ -373,7 +364,3 @@ def _clear_remains(path: Path) -> None:
         )
     for each in remains:
         each.unlink()
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip().casefold()

@@ -14,6 +14,7 @@ import msgspec
 from cli import terminal
 from cli.dealing import Person
 from cli.home import Home, KnownCard
+from cli.naming import folded
 from cli.session import signed_in
 from vault import identity, wire
 from vault.clock import write_duration
@@ -59,12 +60,12 @@ def meet(home: Home, account: wire.AccountState) -> Met:
 
 def choose(met: Met, label: str) -> Person:
     """A collaborator by the label she gave them."""
-    wanted = label.strip().casefold()
+    wanted = folded(label)
     for changed, wrong in met.changed.items():
-        if changed.casefold() == wanted:
+        if folded(changed) == wanted:
             raise wrong
     for known in met.known:
-        if known.label.casefold() == wanted:
+        if folded(known.label) == wanted:
             return Person(known.label, known.card, known.compared is not None)
     listed = ", ".join(each.label for each in met.known) or "nobody yet"
     raise NotFound(
@@ -138,10 +139,10 @@ def _table(lines: list[Listed]) -> str:
 
 
 def _require_free(label: str, account: wire.AccountState) -> None:
-    taken = {link.label.casefold() for link in account.links if link.role == "collaborator"}
-    if label.casefold() in taken:
+    taken = {folded(link.label) for link in account.links if link.role == "collaborator"}
+    if folded(label) in taken:
         raise Refused(f"You call somebody {label} already; choose another label.", code="label-taken")
-    if label.casefold() in {each.label.casefold() for each in account.invites}:
+    if folded(label) in {folded(each.label) for each in account.invites}:
         terminal.warn(
             f"an invite for {label} is open already; whoever uses the second one would be called alike."
         )

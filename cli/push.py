@@ -97,8 +97,7 @@ def push(
     from cli import orders
     from cli.session import signed_in
 
-    if name == "-":
-        name = terminal.ask("Dossier")
+    name = orders.asked_name(None if name == "-" else name)
     wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
     choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
     with signed_in(passphrase_file) as session:

@@ -127,12 +127,12 @@ def recover(
 
     It can be interrupted at any moment: the same command goes on.
     """
-    from cli import shares
+    from cli import orders, shares
     from cli.session import signed_in
 
     if to is None and not listing and keep_sealed is None:
         raise BadUsage("Name a new or empty folder: --to FOLDER (or --list to see what there is).")
-    name = name or terminal.ask("Dossier")
+    name = orders.asked_name(name)
     wishes = Wishes(to, listing, only, bundle, all_versions, write_identity, keep_sealed, anyway)
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring

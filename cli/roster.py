@@ -17,6 +17,7 @@ from cli.calendar import ENDED
 from cli.chain import SignedRoster, read_rosters
 from cli.dealing import Person, Prepared
 from cli.home import KnownDossier
+from cli.naming import folded
 from cli.people import Met, choose, meet
 from cli.session import Session, signed_in
 from vault import age, envelope, identity, rosters, wire
@@ -132,7 +133,7 @@ def _people(
         for line, card in zip(before.roster.collaborators, before.cards(), strict=True)
     ]
     for label in removed:
-        gone = [person for person in staying if person.label.casefold() == label.strip().casefold()]
+        gone = [person for person in staying if folded(person.label) == folded(label)]
         if len(gone) != 1:
             listed = ", ".join(person.label for person in staying) or "nobody"
             raise NotFound(

@@ -12,6 +12,7 @@ from typing import Final
 
 from cli import chain, terminal
 from cli.home import Home, KnownDossier
+from cli.naming import folded
 from cli.remote import Remote
 from vault import age, envelope, identity, statements, titles, wire
 from vault.clock import DAY, MINUTE, SystemClock
@@ -95,8 +96,8 @@ def learn_links(home: Home, links: tuple[wire.Link, ...], *, restoring: bool = F
 def pin_journalist(home: Home, card: ContactCard) -> str:
     """Under the name on her card. Two journalists may call themselves alike; the second gets a mark."""
     label = card.card.label
-    taken = {known.label.casefold() for known in home.cards() if known.card.hash != card.hash}
-    if label.casefold() in taken:
+    taken = {folded(known.label) for known in home.cards() if known.card.hash != card.hash}
+    if folded(label) in taken:
         label = f"{label} ({card.fingerprint.words()[0]})"
     home.pin(card, label, "journalist")
     return next(known.label for known in home.cards() if known.card.hash == card.hash)

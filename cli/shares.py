@@ -6,11 +6,10 @@ that roster, a release only under the server's pinned card. What does not hold i
 
 import hashlib
 import os
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
-from cli import chain, combine
+from cli import chain, combine, naming
 from cli.chain import SignedRoster
 from cli.combine import Case
 from cli.home import KnownCard, KnownDossier
@@ -19,7 +18,6 @@ from cli.terminal import one_line
 from vault import age, sharing, titles, wire
 from vault.errors import (
     AfterwordError,
-    BadUsage,
     Conflict,
     Damaged,
     Malformed,
@@ -32,7 +30,6 @@ from vault.sharing import DealtShare
 from vault.statements import Collaborator
 
 WRONG_SHARE: Final = "share-forged"
-_SHORTEST_ID: Final = 4
 # One dossier that does not hold must not hide the others; a server that is away hides them all.
 _ABOUT_ONE: Final = (Malformed, Untrusted, Refused, NotFound, Damaged, Conflict)
 
@@ -132,15 +129,9 @@ def look(session: Session, state: wire.DossierState) -> Entrusted:
 def named(session: Session, name: str) -> Entrusted:
     """By title, or by the beginning of the dossier's id. NotFound with code `no-such-dossier` lists what there is."""
     everything = entrusted(session)
-    wanted = _folded(name)
-    found = [each for each in everything if each.title is not None and _folded(each.title) == wanted]
-    if not found and len(wanted) >= _SHORTEST_ID:
-        found = [each for each in everything if each.state.dossier.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(each.state.dossier[:8] for each in found)
-        raise BadUsage(f"Several dossiers are called that; name one by its id: {ids}.", code="ambiguous")
+    found = naming.dossier_called(name, [(each, each.state.dossier, each.title) for each in everything])
+    if found is not None:
+        return found
     listed = ", ".join(each.title or each.state.dossier[:8] for each in everything) or "none yet"
     own = any(known.role == "journalist" for known in session.home.dossiers())
     hers = " What you deposited yourself only your colleagues can take out, after a release." if own else ""
@@ -244,7 +235,3 @@ def _remember(
         head_hash=known.head_hash if known else None,
         bundles=known.bundles if known else 0,
     )
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip().casefold()
