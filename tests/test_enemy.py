@@ -19,6 +19,7 @@ from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.couriers.probe import Door
 from vault.errors import Refused
 from vault.letters import Facts, LetterKind
+from vault.plans import Plan
 from vault.settings import Settings, read_settings
 from vault.switch import Stage
 from web import create_app
@@ -285,3 +286,15 @@ def test_nobody_drowns_a_colleague_in_rosters(world: World, monkeypatch: pytest.
         second.id,
         msgspec.structs.replace(change, corrections=corrections.corrections),
     )
+
+
+@pytest.mark.parametrize("row", ["accounts SET card", "dossiers SET title", "dossiers SET deal"])
+def test_no_row_of_hers_that_does_not_read_keeps_a_release_from_being_told(world: World, row: str) -> None:
+    made = an_armed_dossier(world, Plan(*[10 * TICK] * 4))
+    with world.database.transaction():
+        id = made.id if row.startswith("dossiers") else made.hers.account.id
+        world.database.run(f"UPDATE {row} = x'00' WHERE id = :id", id=id)
+    world.pass_time(60 * TICK)
+    assert {to for to, kind in world.letters() if kind == "release"} == {
+        f"c{n}@example.org" for n in (1, 2, 3)
+    }

@@ -290,7 +290,13 @@ def _write(
     else:
         address = records.address(letter.address)
         reaches = [] if address is None else [read_reach(custodian, address)]
-    facts = replace(facts, label=_label(records, custodian, letter), host=sender.host)
+    try:
+        label = _label(records, custodian, letter)
+    except AfterwordError as wrong:
+        # What she calls herself is a comfort. That something was released must be said without it.
+        log.error("letter %s goes without a name: %s", letter.id, type(wrong).__name__)
+        label = None
+    facts = replace(facts, label=label, host=sender.host)
     domain = sender.address.rpartition("@")[2]
     parcels = []
     for place, reach in enumerate(reaches):
