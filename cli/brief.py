@@ -49,20 +49,19 @@ def brief(name: str | None, file: Path | None, passphrase_file: Path | None, as_
     Whom to call, the lawyer, what not to publish while she may live: your colleagues can read it from today.
     After a change of the roster it is sealed anew to those who are on it then.
     """
-    title = orders.asked_name(name)
-    text = None if file is None else briefs.write_brief(_read_file(file))
-    with signed_in(passphrase_file) as session:
-        if text is None:
-            terminal.answer(
-                read(session, orders.find(session, title)), as_json, lambda one: one.text.rstrip("\n")
-            )
-        else:
-            written = write(session, orders.find_own(session, title), text)
-            terminal.answer(
-                written,
-                as_json,
-                lambda one: f"{one.title}: the brief is there for {one.readers - 1} colleagues and you.",
-            )
+    if file is None:
+        title = orders.asked_name(name)
+        with signed_in(passphrase_file) as session:
+            found = read(session, orders.find(session, title))
+        terminal.answer(found, as_json, lambda one: one.text.rstrip("\n"))
+        return
+    text = briefs.write_brief(_read_file(file))
+    with orders.own_dossier(name, passphrase_file) as (session, known):
+        written = write(session, known, text)
+    colleagues = terminal.count(written.readers - 1, "colleague")
+    terminal.answer(
+        written, as_json, lambda one: f"{one.title}: the brief is there for {colleagues} and you."
+    )
 
 
 def read(session: Session, known: KnownDossier) -> Read:

@@ -14,9 +14,9 @@ import msgspec
 from cli import calendar, handover, orders, terminal
 from cli.calendar import change_words
 from cli.home import KnownDossier
-from cli.orders import DURATION, find_own, order, server_of, state_of, wall
+from cli.orders import DURATION, order, own_dossier, server_of, state_of, wall
 from cli.remote import OBJECT_SIZE
-from cli.session import Session, signed_in
+from cli.session import Session
 from cli.status import LACKING
 from vault import statements, wire
 from vault.clock import read_duration, write_duration
@@ -43,9 +43,7 @@ def bundles(name: str | None, passphrase_file: Path | None, as_json: bool) -> No
     """What was deposited into NAME, and when. What is in it, only your colleagues can open, after a release."""
     from cli import chain
 
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         heads = list(chain.fetch_heads(session.remote, known.id, session.home.card.verify_key))
         if known.head_hash is not None:
             chain.check_reaches(heads, known.bundles, known.head_hash, "this computer pushed")
@@ -82,9 +80,7 @@ def _render_bundles(listed: list[Bundle]) -> str:
 @terminal.json_option
 def arm(name: str | None, anyway: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """Start the switch of NAME. From now on, falling silent counts."""
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         state = state_of(session, known.id)
         if anyway and state.missing:
             missing = "; ".join(LACKING.get(each, each) for each in state.missing)
@@ -122,9 +118,7 @@ def _epoch(session: Session, known: KnownDossier, state: wire.DossierState) -> i
 def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Let the switch of NAME stand still; afterwards it begins afresh. Beyond 72 hours it has to cool first."""
     end = read_until(until)
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         length = length_until(end, session.now())
         done = order(
             session,
@@ -178,9 +172,7 @@ def length_until(end: datetime | int, now: int) -> int:
 @terminal.json_option
 def resume(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """End the pause of NAME now; its time begins afresh."""
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         done = order(
             session,
             known,
@@ -208,9 +200,7 @@ def plan(
     as_json: bool,
 ) -> None:
     """Change how long each stage of NAME lasts; without options, show it. Whatever gets longer has to cool first."""
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         state = state_of(session, known.id)
         old = state.plan
         new = Plan(every or old.every, remind or old.remind, warn or old.warn, grace or old.grace)
@@ -239,9 +229,7 @@ def plan(
 @terminal.json_option
 def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Give up NAME for ever: nobody will be able to open it. Once armed, this has to cool first."""
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         own = orders.title_of(session, known)
         state = state_of(session, known.id)
         orders.require_going_on(session, known, state)
@@ -274,9 +262,7 @@ def destroy(name: str | None, passphrase_file: Path | None, as_json: bool) -> No
 @terminal.json_option
 def cancel(name: str | None, change: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Take back a slow change of NAME before it takes effect; CHANGE is needed when several are under way."""
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
-        known = find_own(session, title)
+    with own_dossier(name, passphrase_file) as (session, known):
         meant = _chosen(orders.title_of(session, known), state_of(session, known.id), change)
         done = order(
             session,

@@ -3,7 +3,9 @@
 Rule of this room: every order of a journalist goes this one way, and ends by saying where the dossier stands now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import msgspec
@@ -11,7 +13,7 @@ import msgspec
 from cli import terminal
 from cli.calendar import ENDED
 from cli.home import KnownDossier
-from cli.session import Session, learn_dossier
+from cli.session import Session, learn_dossier, signed_in
 from vault import wire
 from vault.clock import SystemClock, read_duration, write_duration
 from vault.errors import BadUsage, NotFound, Refused
@@ -71,6 +73,14 @@ def find_own(session: Session, name: str) -> KnownDossier:
             "You are a collaborator of this dossier; only its journalist can do this.", code="not-journalist"
         )
     return known
+
+
+@contextmanager
+def own_dossier(name: str | None, passphrase_file: Path | None) -> Iterator[tuple[Session, KnownDossier]]:
+    """A session, and the dossier of hers that is called so. What is missing is asked for, the passphrase last."""
+    title = asked_name(name)
+    with signed_in(passphrase_file) as session:
+        yield session, find_own(session, title)
 
 
 def title_of(session: Session, dossier: KnownDossier) -> str:

@@ -95,13 +95,10 @@ def push(
     With - for NAME you are asked, and the shell's history does not learn it.
     """
     from cli import orders
-    from cli.session import signed_in
 
-    name = orders.asked_name(None if name == "-" else name)
     wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
     choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
-    with signed_in(passphrase_file) as session:
-        known = orders.find_own(session, name)
+    with orders.own_dossier(None if name == "-" else name, passphrase_file) as (session, known):
         orders.require_going_on(session, known, orders.state_of(session, known.id))
         done = run_push(session.home, session.remote, session.keyring, known, wishes)
     terminal.answer(done, as_json, render)

@@ -19,7 +19,7 @@ from cli.dealing import Person, Prepared
 from cli.home import KnownDossier
 from cli.naming import folded
 from cli.people import Met, choose, meet
-from cli.session import Session, signed_in
+from cli.session import Session
 from vault import age, envelope, identity, rosters, wire
 from vault.errors import BadUsage, Conflict, NotFound, Refused, Untrusted
 from vault.identity import Keyring
@@ -71,9 +71,7 @@ def roster(
     Somebody who is removed keeps nothing that opens anything together with the server as it is then; but against
     one who may have an old copy of the server, make a new dossier.
     """
-    title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session, session.home.lock("roster"):
-        known = orders.find_own(session, title)
+    with orders.own_dossier(name, passphrase_file) as (session, known), session.home.lock("roster"):
         before, state = _agreed(session, known)
         cooling = next((each for each in state.changes if each.kind == "roster"), None)
         if not added and not removed and threshold is None:
