@@ -17,7 +17,7 @@ from vault.clock import Clock, SystemClock
 from vault.errors import AfterwordError, Malformed, NotEnoughShares, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.sharing import DealtShare, Share
-from vault.statements import CheckIn, Contribution, Release, SealedTo
+from vault.statements import CheckIn, Collaborator, Contribution, Custodian, Release, Roster, SealedTo
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -222,6 +222,33 @@ def combine(keyring: Keyring, case: Case, gathered: Gathered) -> age.Identity:
     return found
 
 
+def check_share(dealt: DealtShare, journalist: ContactCard, roster: Roster, line: Collaborator) -> None:
+    """Untrusted when it is not the share that this line of the roster speaks of."""
+    check_binding(dealt, journalist, roster, line.index)
+    try:
+        sharing.check_commitment(
+            dealt.share,
+            bytes.fromhex(line.commitment),
+            journalist=dealt.journalist,
+            dossier=dealt.dossier,
+            epoch=dealt.epoch,
+        )
+    except Untrusted:
+        raise Untrusted("it is not the one that the roster commits to") from None
+
+
+def check_binding(dealt: DealtShare, journalist: ContactCard, roster: Roster, index: int) -> None:
+    """Untrusted when it was dealt for something else, in words that go on a sentence."""
+    if dealt.journalist != journalist.verify_key.raw:
+        raise Untrusted("it was dealt by another journalist")
+    if dealt.dossier.hex() != roster.dossier:
+        raise Untrusted("it belongs to another dossier")
+    if dealt.epoch != roster.epoch:
+        raise Untrusted(f"it belongs to the roster of epoch {dealt.epoch}, and epoch {roster.epoch} counts")
+    if dealt.share.index != index:
+        raise Untrusted(f"it is number {dealt.share.index}, and number {index} was expected")
+
+
 def give(home: "Home", remote: "Remote", keyring: Keyring, case: Case, random: Random) -> Gathered:
     """Contribute, and see which shares are here. If my own is bad the others' may still be enough."""
     try:
@@ -312,27 +339,35 @@ def _read_checkin(released: wire.Released, release: Release, journalist: Contact
 def _release_shares(keyring: Keyring, case: Case) -> Sequence[Share]:
     roster = case.roster.roster
     shares: dict[int, Share] = {}
+    bad = ""
     for sent in case.released.shares:
-        line = next((each for each in roster.custodians if each.index == sent.index), None)
-        if line is None:
-            continue
-        dealt = _open_sealed(wire.read_blob(sent.sealed), keyring)
-        _check_binding(dealt, case, sent.index)
-        # Only epoch 1 commits to it in the roster; later the recipient of the combined key is the test.
-        if line.commitment is not None:
-            sharing.check_release_commitment(
-                dealt.share,
-                bytes.fromhex(line.commitment),
-                journalist=dealt.journalist,
-                dossier=dealt.dossier,
-                epoch=dealt.epoch,
-            )
-        shares[sent.index] = dealt.share
+        for line in roster.custodians:
+            if line.index == sent.index:
+                try:
+                    shares[sent.index] = _read_release_share(sent, line, keyring, case)
+                except (Untrusted, Malformed) as wrong:
+                    bad = f" ({wrong})"
     if len(shares) < roster.t:
         raise Untrusted(
-            "The server released, but hands out no release share; ask its operator.", code="no-release-share"
+            f"The server released, but hands out no release share that can be used{bad}; ask its operator.",
+            code="no-release-share",
         )
     return tuple(shares.values())
+
+
+def _read_release_share(sent: wire.SentReleaseShare, line: Custodian, keyring: Keyring, case: Case) -> Share:
+    dealt = _open_sealed(wire.read_blob(sent.sealed), keyring)
+    check_binding(dealt, case.journalist, case.roster.roster, sent.index)
+    # Only epoch 1 commits to it in the roster; later the recipient of the combined key is the test.
+    if line.commitment is not None:
+        sharing.check_release_commitment(
+            dealt.share,
+            bytes.fromhex(line.commitment),
+            journalist=dealt.journalist,
+            dossier=dealt.dossier,
+            epoch=dealt.epoch,
+        )
+    return dealt.share
 
 
 def _read_contribution(
@@ -341,40 +376,22 @@ def _read_contribution(
     said = statements.read(sent.statement.encode(), sender.verify_key, Contribution)
     roster = case.roster
     if (said.server, said.dossier) != (case.server, case.dossier):
-        raise Untrusted("It was signed for another dossier.")
+        raise Untrusted("it was signed for another dossier")
     if (said.epoch, said.roster) != (roster.roster.epoch, roster.hash.hex()):
-        raise Untrusted(f"It was signed for the roster of epoch {said.epoch}, not for this one.")
+        raise Untrusted(f"it was signed for the roster of epoch {said.epoch}, not for this one")
     blob = wire.read_blob(sent.sealed)
     me = case.cards[case.place].hash.hex()
     if SealedTo(me, hashlib.sha256(blob).hexdigest()) not in said.readers:
-        raise Untrusted("The sealed share is not the one that its sender signed for you.")
+        raise Untrusted("it is not the one that its sender signed for you")
     return _open_share(blob, keyring, case, said.index).share
 
 
 def _open_share(blob: bytes, keyring: Keyring, case: Case, index: int) -> DealtShare:
     dealt = _open_sealed(blob, keyring)
-    _check_binding(dealt, case, index)
     line = next(each for each in case.roster.roster.collaborators if each.index == index)
-    sharing.check_commitment(
-        dealt.share,
-        bytes.fromhex(line.commitment),
-        journalist=dealt.journalist,
-        dossier=dealt.dossier,
-        epoch=dealt.epoch,
-    )
+    check_share(dealt, case.journalist, case.roster.roster, line)
     return dealt
 
 
 def _open_sealed(blob: bytes, keyring: Keyring) -> DealtShare:
     return sharing.read_share(age.open_sealed(blob, keyring.seal))
-
-
-def _check_binding(dealt: DealtShare, case: Case, index: int) -> None:
-    if dealt.journalist != case.journalist.verify_key.raw:
-        raise Untrusted("It was dealt by another journalist.")
-    if dealt.dossier.hex() != case.dossier:
-        raise Untrusted("It belongs to another dossier.")
-    if dealt.epoch != case.roster.roster.epoch:
-        raise Untrusted(f"It is a share of epoch {dealt.epoch}; this is epoch {case.roster.roster.epoch}.")
-    if dealt.share.index != index:
-        raise Untrusted(f"It is share {dealt.share.index}, and share {index} was expected.")

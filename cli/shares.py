@@ -198,24 +198,10 @@ def _own_share(
         raise wrong("it was sealed to another key than yours, or damaged") from None
     except Malformed:
         raise wrong("what is inside the seal is no share") from None
-    if dealt.journalist != journalist.card.verify_key.raw:
-        raise wrong("it was dealt by another journalist")
-    if dealt.dossier.hex() != dossier:
-        raise wrong("it belongs to another dossier")
-    if dealt.epoch != epoch:
-        raise wrong(f"it belongs to roster {dealt.epoch}, and roster {epoch} counts")
-    if dealt.share.index != line.index:
-        raise wrong(f"it is number {dealt.share.index}, and yours is number {line.index}")
     try:
-        sharing.check_commitment(
-            dealt.share,
-            bytes.fromhex(line.commitment),
-            journalist=dealt.journalist,
-            dossier=dealt.dossier,
-            epoch=dealt.epoch,
-        )
-    except Untrusted:
-        raise wrong("it is not the one that the roster commits to") from None
+        combine.check_share(dealt, journalist.card, roster.roster, line)
+    except Untrusted as why:
+        raise wrong(str(why)) from None
     return dealt
 
 

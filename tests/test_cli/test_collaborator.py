@@ -600,7 +600,7 @@ def another_value(shares: list[DealtShare]) -> None:
     [
         (foreign_journalist, "dealt by another journalist"),
         (foreign_dossier, "belongs to another dossier"),
-        (another_epoch, "it belongs to roster 9"),
+        (another_epoch, "it belongs to the roster of epoch 9"),
         (another_index, "it is number 2"),
         (another_value, "not the one that the roster commits to"),
     ],

@@ -191,8 +191,9 @@ def test_a_wrong_release_share_is_not_taken_for_bad_colleagues(world: World) -> 
     give(world, bo)
     gathered = give(world, cem)
     world.server.withheld = Share(1, bytes(32))
-    with pytest.raises(Untrusted, match="Release share 1"):
+    with pytest.raises(Untrusted, match="no release share that can be used .Release share 1") as refused:
         combine.combine(cem.keyring, world.case(cem), gathered)
+    assert refused.value.code == "no-release-share"
 
 
 def test_a_share_that_the_server_exchanged_is_never_passed_on(world: World) -> None:
