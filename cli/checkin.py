@@ -5,6 +5,7 @@ session: the statement itself is the proof. Whatever else is due is done afterwa
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import calendar, terminal
+from cli import calendar, disk, terminal
 from cli.home import Home
 from cli.remote import Remote
 from vault import age, statements, titles, wire
@@ -54,7 +55,7 @@ class Result(msgspec.Struct, frozen=True):
 def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     """Show that you are well: every dossier of yours begins its time anew."""
     from_file = passphrase_file is not None or bool(os.environ.get("AFTERWORD_PASSPHRASE_FILE"))
-    with Home.open() as home, Remote(home.url, home.server, patience=_PATIENCE) as remote:
+    with _home() as (home, written), Remote(home.url, home.server, patience=_PATIENCE) as remote:
         with _told_if_it_fails():
             keyring = home.unlock(terminal.passphrase(passphrase_file))
             before = _number(home)
@@ -65,7 +66,31 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
         terminal.answer(result, as_json, _render)
         if from_file:
             terminal.warn("a check-in from a passphrase file proves that the computer lives, not the person.")
-        _after(home, keyring, remote, said)
+        if written:
+            _after(home, keyring, remote, said)
+
+
+@contextmanager
+def _home() -> Iterator[tuple[Home, bool]]:
+    """Hers, and whether it can be written. A disk that is full or read-only must not cost her the check-in: for that a
+    copy in memory will do; a number that is given twice is signed anew."""
+    try:
+        home = Home.open()
+        try:
+            home.remember("written", b"1")
+        except BaseException:
+            home.close()
+            raise
+        written = True
+    except (OSError, sqlite3.Error) as wrong:
+        if not disk.is_unwritable(wrong):
+            raise
+        home, written = Home.open_unwritten(), False
+        terminal.warn(
+            "this computer's disk takes nothing any more; the check-in is made without it. Make room."
+        )
+    with home:
+        yield home, written
 
 
 @contextmanager

@@ -3,17 +3,20 @@
 Rule of this room: nothing is readable for anybody else at any moment, and no file is ever half of itself.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from vault.errors import Conflict, Refused
+
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 # Numbered by user_version; never edited once released, only added to.
 MIGRATIONS: Final = (
@@ -89,6 +92,22 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def is_unwritable(wrong: BaseException) -> bool:
+    """Whether what is wrong is a disk that is full, read-only or failing."""
+    if isinstance(wrong, sqlite3.Error):
+        said = getattr(wrong, "sqlite_errorname", None) or ""
+        return said.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN"))
+    return isinstance(wrong, OSError) and wrong.errno in _UNWRITABLE
+
+
+def connect_in_memory(path: Path) -> sqlite3.Connection:
+    """What the database of a home says, without one byte being written: what it is told now, it forgets."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as kept:
+        kept.backup(memory)
+    return memory
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -97,6 +97,12 @@ class Home:
         return home
 
     @classmethod
+    def open_unwritten(cls, path: Path | None = None) -> Self:
+        """A home on a disk that takes nothing any more, good for one check-in; what it learns is forgotten."""
+        path = path or default_path()
+        return cls(path, disk.connect_in_memory(path / STATE))
+
+    @classmethod
     def create(
         cls, path: Path | None = None, *, url: str, server: ContactCard, card: ContactCard, keyring: bytes
     ) -> Self:

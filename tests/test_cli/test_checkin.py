@@ -1,9 +1,16 @@
+import errno
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from cli import disk
+from cli.home import Home
 from test_cli.bureau import Bureau
 from vault import statements, wire
 from vault.clock import HOUR
@@ -189,3 +196,42 @@ def test_a_server_that_went_back_tells_her_so_by_its_own_last_word(bureau: Burea
     assert "gone back" in said
     assert "not armed" in said
     assert "gone back" not in bureau.does("checkin")
+
+
+def a_full_disk(*given: object) -> NoReturn:
+    with closing(sqlite3.connect(":memory:")) as small:
+        small.execute("PRAGMA max_page_count = 1")
+        small.execute("CREATE TABLE more (than TEXT)")
+    raise AssertionError("it fits")
+
+
+def a_disk_for_reading(*given: object) -> NoReturn:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("fails", [a_full_disk, a_disk_for_reading])
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_disk_that_takes_nothing_any_more_does_not_cost_the_check_in(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., NoReturn], opens: bool
+) -> None:
+    id = bureau.armed()
+    bureau.world.skip(HOUR)
+    assert bureau.world.stage(id) is Stage.REMINDED
+    with monkeypatch.context() as broken:
+        if opens:
+            remember = Home.remember
+            file = bureau.folder / "Ana" / "state.db"
+
+            def refuse(home: Home, name: str, value: bytes) -> None:
+                (_, _, place) = home.db.execute("PRAGMA database_list").fetchone()
+                if Path(place) == file:
+                    fails()
+                remember(home, name, value)
+
+            broken.setattr(Home, "remember", refuse)
+        else:
+            broken.setattr(disk, "connect", fails)
+        said = bureau.does("checkin")
+    assert bureau.world.stage(id) is Stage.ARMED
+    assert "Make room" in said
+    assert "Make room" not in bureau.does("checkin")
