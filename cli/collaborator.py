@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import combine, orders, shares, terminal
+from cli import combine, orders, released, shares, terminal
 from cli.inbox import Entry, Inbox, entry, render
 from cli.session import STALE_PROOF, Session, proofs, signed_in
 from cli.shares import Doubtful, Entrusted, Gone, Sound
@@ -107,9 +107,9 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
     with signed_in(passphrase_file) as session:
         sound = _sound(shares.named(session, title))
         shares.require_released(sound)
-        case = sound.case or combine.open_case(session.home, session.remote, sound.state.dossier)
-        given = combine.has_given(case, sound.state)
-        for line in combine.story(case, sound.title or sound.state.dossier[:8], given=given):
+        case = sound.case or released.open_case(session.home, session.remote, sound.state.dossier)
+        given = released.has_given(case, sound.state)
+        for line in released.story(case, sound.title or sound.state.dossier[:8], given=given):
             terminal.say(line)
         if not given:
             if not (yes or terminal.confirm("Give your share now")):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from cli import chain, combine, sealed, terminal
+from cli import chain, combine, released, sealed, terminal
 from cli.archive import Contents, Slices, open_contents
 from cli.chain import SignedHead
-from cli.combine import Case
 from cli.recovery import Item, Problem, Written, choose, open_folder, write
+from cli.released import Case
 from cli.sealed import Kept
 from vault import age
 from vault.clock import SystemClock, write_instant
@@ -139,9 +139,9 @@ def recover(
         found = shares.named(session, name)
         shares.require_released(found)
         dossier = found.state.dossier
-        case = combine.open_case(home, remote, dossier)
-        given = combine.has_given(case, found.state)
-        for line in combine.story(case, found.title or dossier[:8], given=given):
+        case = released.open_case(home, remote, dossier)
+        given = released.has_given(case, found.state)
+        for line in released.story(case, found.title or dossier[:8], given=given):
             terminal.say(line)
         if not (given or yes or terminal.confirm("Give your share to the others on the roster, and recover")):
             raise Refused(

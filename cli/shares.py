@@ -11,8 +11,8 @@ from typing import Final
 
 from cli import chain, combine, naming
 from cli.chain import SignedRoster
-from cli.combine import Case
 from cli.home import KnownCard, KnownDossier
+from cli.released import Case, open_case
 from cli.session import Session
 from cli.terminal import one_line
 from vault import age, sharing, titles, wire
@@ -120,7 +120,7 @@ def look(session: Session, state: wire.DossierState) -> Entrusted:
         share = _own_share(session, journalist, roster, line)
         _remember(session, known, roster, share, title)
         released = state.stage == "released" or state.released is not None
-        case = combine.open_case(session.home, session.remote, state.dossier) if released else None
+        case = open_case(session.home, session.remote, state.dossier) if released else None
     except _ABOUT_ONE as wrong:
         return Doubtful(state, journalist, title, wrong)
     return Sound(state, journalist, roster, cards, line, share, case)

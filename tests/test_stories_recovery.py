@@ -23,7 +23,7 @@ import pytest
 from rehearsal import TITLE, a_small_disk, session_of
 from theatre import Cast, Ended, Frozen, Person, read, same_files
 
-from cli import combine
+from cli import combine, released
 from vault import age, envelope, sharing, statements
 from vault.sharing import DealtShare, Share
 from vault.statements import Contribution, Head, SealedTo
@@ -130,7 +130,7 @@ def give_forged(who: Person, dossier: str, forge: Callable[[DealtShare], DealtSh
     """Post a contribution that is well signed and holds something else than the share that was dealt."""
     session = session_of(who)
     with session.remote, closing(session.home):
-        case = combine.open_case(session.home, session.remote, dossier)
+        case = released.open_case(session.home, session.remote, dossier)
         mine = combine.open_own_share(session.remote, session.keyring, case)
         others = [card for at, card in enumerate(case.cards) if at != case.place]
         written = sharing.write_share(forge(mine))

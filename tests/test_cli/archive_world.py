@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli import combine, push, recover
+from cli import push, recover, released
 from cli.home import Home, KnownDossier
 from cli.remote import Remote
 from test_cli.loopback import a_person
@@ -273,8 +273,8 @@ class World:
         )  # fmt: skip
         server.release = statements.write(release, server.keyring.sign)
 
-    def case(self, who: Person) -> combine.Case:
-        return combine.open_case(who.home, who.remote, DOSSIER)
+    def case(self, who: Person) -> released.Case:
+        return released.open_case(who.home, who.remote, DOSSIER)
 
     def unlock(self, who: Person) -> age.Identity:
         return recover.unlock(who.home, who.remote, who.keyring, self.case(who))
