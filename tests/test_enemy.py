@@ -17,7 +17,7 @@ from vault import accounts, compose, dossiers, keeping, ledger, outbox, statemen
 from vault.clock import DAY, SECOND
 from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.couriers.probe import Door
-from vault.errors import Refused
+from vault.errors import Damaged, Refused
 from vault.letters import Facts, LetterKind
 from vault.plans import Plan
 from vault.settings import Settings, read_settings
@@ -267,7 +267,7 @@ def test_slow_mail_holds_up_what_was_claimed_and_not_what_was_posted_since(
     courier = MemoryCourier(lambda parcel: (asked.append(parcel), slowly(parcel))[1])
     compose.deliver_some(vault, courier, world.sender)
     assert len(asked) == 2
-    assert len(outbox.claim(world.records, 100)) == 8
+    assert len(outbox.claim(world.records, 100)) >= 8  # the two that failed may be due again
 
 
 def test_nobody_drowns_a_colleague_in_rosters(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,3 +298,31 @@ def test_no_row_of_hers_that_does_not_read_keeps_a_release_from_being_told(world
     assert {to for to, kind in world.letters() if kind == "release"} == {
         f"c{n}@example.org" for n in (1, 2, 3)
     }
+
+
+def test_an_index_that_lost_a_line_stops_the_watch_instead_of_hiding_a_switch(
+    world: World, original: compose.Vault
+) -> None:
+    made = an_armed_dossier(world, Plan(*[10 * TICK] * 4))
+    assert world.database.forget()
+    place = world.database.one("SELECT rootpage FROM sqlite_master WHERE name = 'switches_due'")
+    due = world.records.switch(made.id).switch.due
+    assert place is not None
+    assert due is not None
+    world.database.close()
+    file = world.folder / "afterword.db"
+    page = bytearray(file.read_bytes())
+    start = (int(place["rootpage"]) - 1) * 4096
+    # The instant in the index, as SQLite writes whole numbers: put off for ever.
+    size = next(each for each in (1, 2, 3, 4, 6, 8) if due < 1 << (8 * each - 1))
+    at = page.rindex(due.to_bytes(size, "big"), start, start + 4096)
+    page[at : at + size] = b"\x7f" + b"\xff" * (size - 1)
+    file.write_bytes(page)
+    world.reopen()
+    world.pass_time(100 * TICK)
+    assert made.stage is Stage.ARMED  # and nobody would ever hear of it
+    vault = compose.Vault(
+        replace(original.settings, low_water=0), world.records, world.objects, world.custodian
+    )
+    with pytest.raises(Damaged):
+        compose.watch_ticker(vault, lambda said: None)()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vault import accounts, age, cooling, custodian, deposit, keeping, outbox, watch
-from vault.clock import MINUTE, SystemClock
+from vault.clock import HOUR, MINUTE, SystemClock
 from vault.couriers import Courier
 from vault.couriers.probe import Door
 from vault.couriers.smtp import SmtpCourier
@@ -32,6 +32,9 @@ from vault.storage.records.rows import Letter
 from vault.storage.records.switches import Server
 
 HOUSEKEEPING: Final = MINUTE
+CHECKED: Final = HOUR
+VITAL: Final = ("service", "server", "accounts", "addresses", "dossiers", "switches", "collaborators")
+"""What must read for anybody to be warned or served; small, whatever people deposit."""
 LETTERS_AT_ONCE: Final = 20
 SLOW_MAIL: Final = MINUTE // 2
 STALE_AFTER_TICKS: Final = 12
@@ -58,6 +61,7 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
         database.migrate()
         records = Records(database, clock, settings.tick)
         if records.server() is not None:
+            database.check(*VITAL)
             _forget_drafts(settings.server_key_file)
             return False
         if not settings.server_key_file.exists():
@@ -218,8 +222,14 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
     ballast = Ballast(vault.settings.data, vault.settings.low_water)
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
+    checked = [-CHECKED]
 
     def tick() -> None:
+        boot = vault.records.clock.boot()
+        if boot - checked[0] >= CHECKED:
+            # An index that has lost a line would let its switch stand still for ever, and say nothing.
+            vault.records.db.check(*VITAL)
+            checked[0] = boot
         if ballast.mind():
             say("The disk is full. The room kept for check-ins is given up now; make room at once.")
         ticked = keeper.tick()

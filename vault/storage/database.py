@@ -63,8 +63,8 @@ class Database(Protocol):
         """A consistent copy of this moment at `target`, on disk when this returns; writers are not stopped."""
         ...
 
-    def check(self) -> None:
-        """Read every page and every reference; Damaged if anything does not hold."""
+    def check(self, *tables: str) -> None:
+        """Read every page and every reference, or these tables and their indexes; Damaged if anything does not hold."""
         ...
 
     def migrate(self) -> None:

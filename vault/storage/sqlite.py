@@ -91,12 +91,14 @@ class SqliteDatabase:
                 raise RuntimeError("A backup is taken outside of any transaction.")
             _copy(connection, target)
 
-    def check(self) -> None:
+    def check(self, *tables: str) -> None:
         with translated():
             connection = self._connection()
-            answer = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            orphans = connection.execute("PRAGMA foreign_key_check").fetchone()
-        if answer is None or answer[0] != "ok":
+            answers = [
+                connection.execute(f"PRAGMA integrity_check({limit})").fetchone() for limit in tables or (1,)
+            ]
+            orphans = None if tables else connection.execute("PRAGMA foreign_key_check").fetchone()
+        if any(answer is None or answer[0] != "ok" for answer in answers):
             raise Damaged("The database does not pass its integrity check; stop and restore a backup.")
         if orphans is not None:
             raise Damaged(f"The table {orphans[0]} points at rows that are gone; stop and restore a backup.")
