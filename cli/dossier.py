@@ -21,7 +21,6 @@ from vault import age, envelope, statements, titles, wire
 from vault.clock import write_duration
 from vault.errors import AfterwordError, Conflict, Malformed, NotFound, Refused, Unreachable, Untrusted
 from vault.plans import DEFAULT_COOLING, DEFAULT_PLAN, Plan
-from vault.sharing import LONGEST_TITLE
 from vault.statements import Dwells, Roster
 
 FIRST_LINE: Final = (
@@ -93,7 +92,8 @@ def create(
     """
     terminal.say(FIRST_LINE)
     title = orders.asked_name(name)
-    _check_title(title)
+    id = os.urandom(16).hex()
+    _check_title(id, title)
     plan = Plan(every, remind, warn, grace)
     with signed_in(passphrase_file) as session, session.home.lock("dossier"):
         if (earlier := _finish_interrupted(session)) is not None:
@@ -108,7 +108,7 @@ def create(
         dealing.check_people(people, threshold, session.home.card, unverified=unverified)
         _check_terms(session.remote.info(), plan, cooling)
         request = dealing.deal_first(
-            os.urandom(16).hex(),
+            id,
             title,
             people,
             threshold,
@@ -187,13 +187,8 @@ def _send(session: Session, request: wire.DossierCreation) -> Created:
     )
 
 
-def _check_title(title: str) -> None:
-    try:
-        size = len(msgspec.json.encode(title)) - 2
-    except UnicodeEncodeError:
-        raise Refused("This name is not valid text; choose another.", code="bad-title") from None
-    if size > LONGEST_TITLE:
-        raise Refused(f"A name has at most {LONGEST_TITLE} bytes; choose a shorter one.", code="bad-title")
+def _check_title(id: str, title: str) -> None:
+    titles.write_title(id, title)
     if title != terminal.one_line(title):
         raise Refused("A name is one line without control characters; choose another.", code="bad-title")
 
