@@ -33,8 +33,17 @@ from vault.storage.records.switches import Server
 
 HOUSEKEEPING: Final = MINUTE
 CHECKED: Final = HOUR
-VITAL: Final = ("service", "server", "accounts", "addresses", "dossiers", "switches", "collaborators")
-"""What must read for anybody to be warned or served; small, whatever people deposit."""
+VITAL: Final = (
+    "service",
+    "server",
+    "accounts",
+    "addresses",
+    "dossiers",
+    "switches",
+    "collaborators",
+    "outbox",
+)
+"""What must read for anybody to be warned or released to; small, whatever people deposit."""
 LETTERS_AT_ONCE: Final = 20
 SLOW_MAIL: Final = MINUTE // 2
 STALE_AFTER_TICKS: Final = 12
