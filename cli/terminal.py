@@ -43,8 +43,8 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
-# Spaces, and a first word that stands in a column of its own.
-_BEGINNING: Final = re.compile(r" *(?:\S+ {2,})?")
+# Spaces, and what stands in a column of its own before the words.
+_BEGINNING: Final = re.compile(r" *(?:\S+(?: \S+)* {2,})?")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer as JSON, for scripts.")
 passphrase_option = click.option(
@@ -132,16 +132,29 @@ def passphrase(file: Path | None = None, confirm: bool = False, prompt: str = "P
 
 
 def new_passphrase(prompt: str) -> str:
-    """Asked for twice. Refused with code `passphrase-too-short`."""
-    for _ in range(_TRIES):
+    """Asked for twice, until it can be used: whoever has just written 24 words is not to begin anew for a slip.
+
+    A script has three tries. Refused with code `passphrase-too-short`, BadUsage with code `passphrases-differ`.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        last = tries >= _TRIES and not interactive()
         chosen = ask_secret(prompt)
-        _check_passphrase(chosen)
+        try:
+            _check_passphrase(chosen)
+        except Refused as wrong:
+            if last:
+                raise
+            say(str(wrong))
+            continue
         if ask_secret(f"{prompt}, once more") == chosen:
             return chosen
+        if last:
+            raise BadUsage(
+                "The passphrase was not typed twice alike; run the command again.", code="passphrases-differ"
+            )
         say("The two differ; once more from the beginning.")
-    raise BadUsage(
-        "The passphrase was not typed twice alike; run the command again.", code="passphrases-differ"
-    )
 
 
 class Progress(Protocol):

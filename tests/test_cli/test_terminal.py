@@ -120,10 +120,17 @@ def test_a_new_passphrase_that_never_matches_is_given_up_on(monkeypatch: pytest.
 
 
 def test_a_new_passphrase_of_seven_characters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", _Typed("seven77\n"))
+    monkeypatch.setattr(sys, "stdin", _Typed("seven77\n" * 3))
     with pytest.raises(Refused) as refused:
         terminal.passphrase(confirm=True)
     assert refused.value.code == "passphrase-too-short"
+
+
+def test_a_person_may_slip_as_often_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = iter(["short", "a long passphrase", "a lang passphrase"] * 5 + ["five random words"] * 2)
+    monkeypatch.setattr(terminal, "interactive", lambda: True)
+    monkeypatch.setattr(terminal, "_read_unseen", lambda _: next(typed))
+    assert terminal.new_passphrase("New passphrase") == "five random words"
 
 
 def test_a_short_new_passphrase_is_taken_with_a_warning(
@@ -235,3 +242,11 @@ def test_what_is_near_is_dated_to_the_second(left: int, shown: str) -> None:
 
 def test_one_of_a_thing_is_not_several() -> None:
     assert [terminal.count(n, "bundle") for n in (0, 1, 1274)] == ["0 bundles", "1 bundle", "1 274 bundles"]
+
+
+def test_what_a_command_is_for_is_folded_under_itself_and_not_under_the_command() -> None:
+    line = "    afterword address add ADDRESS  where letters reach you; without one you hear nothing"
+    assert terminal.fold(line, 70).splitlines() == [
+        "    afterword address add ADDRESS  where letters reach you; without",
+        f"{' ' * 35}one you hear nothing",
+    ]
