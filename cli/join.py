@@ -308,8 +308,9 @@ def _render(welcome: Welcome) -> str:
         f"    {' '.join(welcome.words['es'])}",
     ]
     if welcome.dossiers is not None:
+        again = " The next push reads everything once more." if welcome.role == "journalist" else ""
         lines += [
-            f"Restored. Dossiers found: {terminal.number(welcome.dossiers)}. The next push reads everything once more.",
+            f"Restored. Dossiers found: {terminal.number(welcome.dossiers)}.{again}",
             "Cards count as never compared on this computer; compare them again: afterword card compare NAME",
         ]
         return "\n".join(lines)
