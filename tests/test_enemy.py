@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 
 from tests.world import TICK, World, an_armed_dossier
-from vault import accounts, compose, dossiers, keeping, ledger, outbox, statements, wire
+from vault import accounts, compose, deposit, dossiers, keeping, ledger, outbox, release, statements, wire
 from vault.clock import DAY, SECOND
 from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.couriers.probe import Door
-from vault.errors import Damaged, Refused
+from vault.errors import Damaged, Malformed, Refused
 from vault.letters import Facts, LetterKind
 from vault.plans import Plan
 from vault.settings import Settings, read_settings
@@ -326,3 +326,40 @@ def test_an_index_that_lost_a_line_stops_the_watch_instead_of_hiding_a_switch(
     )
     with pytest.raises(Damaged):
         compose.watch_ticker(vault, lambda said: None)()
+
+
+def test_no_chain_of_rosters_grows_beyond_what_its_readers_can_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = world.journalist()
+    made = ana.create([ana.colleague("ben"), ana.colleague("cem")], 2)
+    change, corrections, _ = made.next_roster(made.readers, 2)
+    request = msgspec.structs.replace(change, corrections=corrections.corrections)
+    monkeypatch.setattr(dossiers, "LONGEST_CHAIN", len(change.roster) + 1)
+    with pytest.raises(Refused, match="as often as it can be"):
+        dossiers.change_roster(world.records, world.custodian, ana.account, made.id, request)
+
+
+def test_nothing_is_kept_in_the_place_of_a_share_that_is_longer_than_a_share(world: World) -> None:
+    ana = world.journalist()
+    made = ana.create([ana.colleague("ben"), ana.colleague("cem")], 2)
+    change, corrections, _ = made.next_roster(made.readers, 2)
+    long = wire.write_blob(bytes(release.LARGEST_SEALED + 1))
+    for request in (
+        msgspec.structs.replace(change, deal=long, corrections=corrections.corrections),
+        msgspec.structs.replace(change, shares=(long, long), corrections=corrections.corrections),
+    ):
+        with pytest.raises(Malformed, match="longer than any share"):
+            dossiers.change_roster(world.records, world.custodian, ana.account, made.id, request)
+
+
+def test_a_head_is_no_longer_than_its_readers_can_take_a_hundred_of(world: World) -> None:
+    made = an_armed_dossier(world)
+    row = world.records.dossier(made.id)
+    assert row is not None
+    root = "A" * (deposit.LONGEST_ROOT + 4)
+    head = statements.Head(made.id, row.bundles + 1, row.head, ("00" * 32, "11" * 32), root, None, 1)
+    with pytest.raises(Refused, match="longer than any root"):
+        deposit.commit(
+            world.records, world.custodian, made.hers.account, made.id, wire.Submission(made.hers.sign(head))
+        )

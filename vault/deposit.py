@@ -23,6 +23,8 @@ ADRIFT_LIVES: Final = 30 * DAY
 SWEEP: Final = 100
 PAGE: Final = 100
 MOST_UNFINISHED: Final = 64
+LONGEST_ROOT: Final = 16 * 1024
+"""Of a head's root in base64, twice what it has: heads are read a hundred at a time."""
 
 
 def missing(records: Records, account: Account, dossier: str, names: tuple[str, ...]) -> wire.MissingNames:
@@ -152,6 +154,8 @@ def commit(
             )
         if head.replace is not None and head.replace > head.bundle:
             raise Refused("A fresh start begins with this bundle or one before it.", code="wrong-head")
+        if len(head.root) > LONGEST_ROOT:
+            raise Refused("The root of this head is longer than any root is.", code="wrong-head")
         if len(set(head.objects)) != len(head.objects) or len(head.objects) < row.minimum:
             raise Refused("This head does not list its bundle's objects as it should.", code="wrong-head")
         if records.name_objects(dossier, head.objects, head.bundle) != len(head.objects):

@@ -21,6 +21,9 @@ from vault.storage.records.rows import Account, Collaborator, Dossier
 from vault.switch import Stage
 
 MOST_DOSSIERS: Final = 1_000
+LONGEST_CHAIN: Final = 16 * 1024 * 1024
+"""Bytes of all rosters of one dossier. Whoever is on it is shown all of them at once: a chain without end would be
+more than a client takes, and more than the server has memory for."""
 MOST_LINES: Final = 20_000
 """Of all rosters of one journalist together: each is shown to everybody on it, whenever they ask for anything, and a
 colleague whom two journalists drowned in names could open nothing of a third."""
@@ -50,7 +53,7 @@ def create(
         )
     plan = cooling.read_plan(roster.plan)
     check_plan(plan, records.tick, short=short)
-    shares, deal, title = _blobs(request.shares), wire.read_blob(request.deal), wire.read_blob(request.title)
+    shares, (deal, title) = _blobs(request.shares), _blobs((request.deal, request.title))
     given = _blobs(request.release_shares)
     _check_custodian(custodian, roster)
     _check_sealed(roster, shares, deal, given)
@@ -119,11 +122,16 @@ def change_roster(
         if roster.dossier != dossier or roster.epoch != row.epoch + 1:
             raise Conflict("The roster was changed in between; run the command again.", code="wrong-epoch")
         rosters.follows(roster, _installed(records, custodian, row), row.roster)
-        shares, deal = _blobs(request.shares), wire.read_blob(request.deal)
+        shares, (deal,) = _blobs(request.shares), _blobs((request.deal,))
         corrections = None if request.corrections is None else _blobs(request.corrections)
         _check_sealed(roster, shares, deal, corrections)
         _lines(records, account, roster, cards, shares)
         _require_lines(records, account, dossier, roster)
+        if records.size_of_rosters(dossier) + len(signed) > LONGEST_CHAIN:
+            raise Refused(
+                "The roster of this dossier was changed as often as it can be; create a new dossier.",
+                code="too-many-rosters",
+            )
         if not cooling.is_armed(seen.stage):
             if corrections is None:
                 raise Malformed("The corrections of this roster are missing; run the command again.")
@@ -266,7 +274,10 @@ def _require_lines(records: Records, account: Account, dossier: str | None, rost
 
 
 def _blobs(texts: tuple[str, ...]) -> list[bytes]:
-    return [wire.read_blob(text) for text in texts]
+    blobs = [wire.read_blob(text) for text in texts]
+    if any(len(blob) > release.LARGEST_SEALED for blob in blobs):
+        raise Malformed("A sealed share is longer than any share is; is the program out of date?")
+    return blobs
 
 
 def _check_custodian(custodian: Custodian, roster: Roster) -> None:

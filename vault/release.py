@@ -4,6 +4,7 @@ Rule of this room: no byte of a release share leaves before the transaction that
 """
 
 import hashlib
+from typing import Final
 
 from vault import envelope, identity, ledger, sharing, wire
 from vault.custodian import Custodian
@@ -13,6 +14,9 @@ from vault.sharing import DealtShare, Share
 from vault.statements import Collected, Contribution, Release
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Collaborator, Dossier
+
+LARGEST_SEALED: Final = 16 * 1024
+"""Bytes of a sealed share: three times what one has, and little enough for a reader of 255 of them."""
 
 
 def let_go(records: Records, custodian: Custodian, now: Moment, dossier: Dossier) -> None:
@@ -94,6 +98,8 @@ def contribute(
     if len(set(readers)) != len(readers) or not set(readers) <= others:
         raise Refused("A contribution goes to the other collaborators, each once.", code="wrong-readers")
     check_sealed(tuple(each.sealed for each in given.readers), sealed)
+    if any(len(blob) > LARGEST_SEALED for blob in sealed):
+        raise Malformed("A sealed share is longer than any share is; is the program out of date?")
     if me.contribution is not None:
         records.forget_copies(envelope.statement_hash(me.contribution).hex())
     statement = envelope.statement_hash(signed).hex()

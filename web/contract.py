@@ -105,6 +105,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{_D}/rosters", OWNER, "The next roster: installed at once while the dossier is not armed, else "
           "it cools.", takes=wire.RosterChange, gives=wire.Acknowledged,
           refuses=("not-found", "released", "roster-forged", "too-early", "change-pending", "too-many-dossiers",
+                   "too-many-rosters",
                    *_ROSTER, *_SIGNED)),
     Route("POST", f"{_D}/rosters/{{epoch}}/corrections", OWNER, "The sealed D_j of a roster that has cooled.",
           takes=wire.Corrections, gives=wire.Acknowledged,
@@ -185,6 +186,7 @@ REFUSALS: Final[dict[str, tuple[int, str]]] = {
         409,
         "an account has at most 1 000 dossiers, and 20 000 lines on their rosters together",
     ),
+    "too-many-rosters": (409, "all rosters of a dossier together have at most 16 MiB"),
     "too-many-invites": (409, "at most 100 invites are open at once"),
     "unknown-collaborator": (409, "somebody on the roster has not joined by an invite of hers"),
     "wrong-card": (409, "a server's card cannot join"),
