@@ -47,7 +47,8 @@ def brief(name: str | None, file: Path | None, passphrase_file: Path | None, as_
     """Read the brief of NAME; with FILE (plain text, at most 64 KiB), write it.
 
     Whom to call, the lawyer, what not to publish while she may live: your colleagues can read it from today.
-    After a change of the roster it is sealed anew to those who are on it then.
+    After a change of the roster it is sealed anew to those who are on it then. With - for NAME you are asked, and the
+    shell's history does not learn it.
     """
     if file is None:
         title = orders.asked_name(name)

@@ -46,8 +46,8 @@ class Done(msgspec.Struct, frozen=True):
 
 
 def asked_name(name: str | None) -> str:
-    """From the command line, or asked for, so that it need not stay in the shell's history."""
-    given = (name if name is not None else terminal.ask("Name of the dossier")).strip()
+    """From the command line, or asked for (also for -), so that it need not stay in the shell's history."""
+    given = (name if name not in (None, "-") else terminal.ask("Name of the dossier")).strip()
     if not given:
         raise BadUsage("A dossier is called by its name or by the beginning of its id.", code="bad-title")
     return given

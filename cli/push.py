@@ -98,7 +98,7 @@ def push(
 
     wishes = Wishes(paths, read_renames(renames), replace, note, dry_run)
     choose_sources(wishes.paths, wishes.renames)  # what is wrong with the words is said before the passphrase
-    with orders.own_dossier(None if name == "-" else name, passphrase_file) as (session, known):
+    with orders.own_dossier(name, passphrase_file) as (session, known):
         orders.require_going_on(session, known, orders.state_of(session, known.id))
         done = run_push(session.home, session.remote, session.keyring, known, wishes)
     terminal.answer(done, as_json, render)

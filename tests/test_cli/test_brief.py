@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from test_cli.bureau import Bureau
+from test_cli.conftest import PASSPHRASE
 from vault import statements
 from vault.statements import Brief
 
@@ -94,3 +95,10 @@ def test_a_brief_that_the_server_wrote_is_not_believed(bureau: Bureau, page: str
             "UPDATE statements SET envelope = :forged WHERE hash = :hash", forged=forged, hash=row.brief
         )
     assert bureau.refused("brief", "Harbour") == "untrusted"
+
+
+def test_the_name_can_be_typed_although_a_file_follows(bureau: Bureau, page: str) -> None:
+    bureau.create()
+    done = bureau.types("Ana", "brief", "-", page, answers=("Harbour", PASSPHRASE))
+    assert "Name of the dossier" in done.err
+    assert "Harbour: the brief is there" in done.out
