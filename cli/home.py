@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from cli import disk, naming
 from vault import age, identity, titles
-from vault.errors import Damaged, NotFound, Refused, Untrusted, WrongPassphrase
+from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted, WrongPassphrase
 from vault.identity import ContactCard, Keyring
 from vault.statements import MAX_AHEAD, Role
 
@@ -288,10 +288,14 @@ class Home:
         )
 
     def title(self, dossier: KnownDossier, keyring: Keyring) -> str | None:
-        """Its title, opened; None where this computer has not learned it yet."""
+        """Its title, opened; None where this computer has not learned it yet, or cannot read it any more."""
         if dossier.title_sealed is None:
             return None
-        return titles.read_title(age.open_sealed(dossier.title_sealed, keyring.seal), dossier.id)
+        try:
+            return titles.read_title(age.open_sealed(dossier.title_sealed, keyring.seal), dossier.id)
+        except (Malformed, Untrusted):
+            # What was stored here had been verified; a spoilt one hides neither this dossier nor the others.
+            return None
 
     def dossier_named(self, title: str, keyring: Keyring) -> KnownDossier:
         """By title, or by the beginning of its id. Refused with code `no-such-dossier` lists what there is."""

@@ -21,7 +21,7 @@ from cli.naming import folded
 from cli.people import Met, choose, meet
 from cli.session import Session
 from vault import age, envelope, identity, rosters, wire
-from vault.errors import BadUsage, Conflict, NotFound, Refused, Untrusted
+from vault.errors import BadUsage, Conflict, Damaged, NotFound, Refused, Untrusted
 from vault.identity import Keyring
 from vault.rosters import SealedDeal
 
@@ -167,12 +167,15 @@ def _deal(
     terminal.say(
         "Dealing anew needs your 24 paper words. Type them only on a computer that you trust; they are not kept."
     )
+    title = session.home.title(known, session.keyring)
+    if title is None:
+        raise Damaged("This home cannot read the dossier's name any more; restore it from the paper words.")
     held = _open(session.keyring, sealed)
     return dealing.deal_again(
         before.roster,
         before.hash.hex(),
         held,
-        session.home.title(known, session.keyring) or "",
+        title,
         people,
         k,
         session.keyring,

@@ -149,6 +149,15 @@ def test_a_dossier_is_found_by_title_or_by_the_beginning_of_its_id(tmp_path: Pat
     assert home.dossier_named("abab", keyring).id == ID
 
 
+def test_a_title_that_was_spoilt_hides_neither_its_dossier_nor_the_others(tmp_path: Path) -> None:
+    home, keyring = a_home(tmp_path / "home")
+    a_dossier(home, keyring)
+    a_dossier(home, keyring, OTHER, "Zarzuela")
+    home.db.execute("UPDATE dossiers SET title = ? WHERE id = ?", (b"spoilt", ID))
+    assert home.dossier_named("Zarzuela", keyring).id == OTHER
+    assert home.dossier_named("abab", keyring).id == ID
+
+
 def test_a_name_that_fits_nothing_or_two_is_refused_with_what_there_is(tmp_path: Path) -> None:
     home, keyring = a_home(tmp_path / "home")
     a_dossier(home, keyring)
