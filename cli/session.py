@@ -112,6 +112,13 @@ def learn_dossiers(session: Session, *, restoring: bool = False) -> list[Seen]:
             seen.append(learn_dossier(session, state, restoring=restoring))
         except (Malformed, Untrusted, Refused) as wrong:
             terminal.warn(f"Dossier {state.dossier[:8]}: {wrong}")
+    shown = {state.dossier for state in said.dossiers}
+    for known in session.home.dossiers():
+        if known.role == "journalist" and known.id not in shown:
+            title = session.home.title(known, session.keyring) or known.id[:8]
+            terminal.warn(
+                f"{terminal.one_line(title)}: THE SERVER DOES NOT SHOW THIS DOSSIER. Do not rely on it: ask its operator."
+            )
     return seen
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from cli import status
+from test_cli.bureau import Bureau
 from test_cli.newsroom import Newsroom
 from vault import wire
 from vault.clock import DAY, HOUR
@@ -138,3 +139,11 @@ def test_both_sides_of_a_dossier_see_the_same_people_and_their_proofs(newsroom: 
         assert shown["journalist"] == "Ana"
     assert "Bea (you): proved" in newsroom.ran("Bea", "status")
     assert "push" in newsroom.ran("Ana", "status")
+
+
+def test_a_dossier_that_the_server_has_forgotten_is_named(bureau: Bureau) -> None:
+    before = bureau.back_up()
+    bureau.armed()
+    assert "DOES NOT SHOW" not in bureau.does("status")
+    bureau.restore(before)
+    assert "Harbour: THE SERVER DOES NOT SHOW THIS DOSSIER" in bureau.does("status")
