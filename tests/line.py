@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 _BLOCK = 64 * 1024
 _NOT_PASSED_ON = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 

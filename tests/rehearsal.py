@@ -16,6 +16,8 @@ from theatre import Cast, Person, until
 from cli.home import Home
 from cli.remote import Remote
 from cli.session import Session
+from vault import identity
+from vault.identity import Keyring, RootSeed
 
 JOURNALIST = "Ana"
 COLLEAGUES = ["Bruno", "Chiara", "Daniel"]
@@ -114,3 +116,9 @@ def a_small_disk(place: Path, megabytes: int) -> Iterator[Callable[[int], None]]
         )
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def a_card(label: str) -> identity.ContactCard:
+    """Somebody else's, with the same name on it."""
+    keyring = Keyring.from_seed(RootSeed.generate(os.urandom))
+    return identity.read_card(identity.write_card(label, keyring, 1_800_000_000_000, "cli"))

@@ -1,7 +1,6 @@
 """Joining, restoring, and everything that can be wrong with an invite, a card or a server."""
 
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -9,19 +8,10 @@ from contextlib import closing
 from typing import Any
 
 from line import Line
-from rehearsal import TITLE
+from rehearsal import TITLE, a_card
 from theatre import Cast, Person, Server
 
-from vault import identity
-from vault.identity import Keyring, RootSeed
-
 KILLED = -9
-
-
-def a_card(label: str) -> identity.ContactCard:
-    """Somebody else's, with the same name on it."""
-    keyring = Keyring.from_seed(RootSeed.generate(os.urandom))
-    return identity.read_card(identity.write_card(label, keyring, 1_800_000_000_000, "cli"))
 
 
 def accounts(cast: Cast) -> list[dict[str, Any]]:

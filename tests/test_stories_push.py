@@ -148,7 +148,7 @@ def test_a_server_that_goes_away_in_the_middle_is_waited_for_and_continued(
     assert before.uploaded < done["objects"] * OBJECT + 300_000, "what had arrived was not sent again"
     # The whole server dies under the push.
     with line.holding("PUT", "/objects/", skip=4) as rule:
-        dead = threading.Thread(target=lambda: (rule.held.wait(60), server.kill(), rule.let_go.set()))
+        dead = threading.Thread(target=lambda: (rule.held.wait(120), server.kill(), rule.let_go.set()))
         dead.start()
         refused = ana.type("push", TITLE, str(desk), code=None)
         dead.join()
@@ -234,7 +234,7 @@ def test_files_that_change_while_they_are_read_are_deposited_whole_or_named(
             target=lambda: result.append(ana.type("push", TITLE, str(desk), "--json", code=None))
         )
         pushing.start()
-        assert rule.held.wait(60)
+        assert rule.held.wait(120)
         # What is small is read first; these are still to come, or being read.
         with growing.open("ab") as log:
             log.write(b"one line more\n" * 1_000)
@@ -335,7 +335,7 @@ def test_two_clients_that_push_at_once_both_keep_everything(newsroom: Cast, desk
         )
 
     with newsroom.line.holding("POST", "/heads", times=1) as rule, begin(desk / "office") as first:
-        assert rule.held.wait(60)
+        assert rule.held.wait(120)
         assert other.ask("push", TITLE, str(desk / "home"))["complete"]
         rule.go_on()
         out, _ = first.communicate(timeout=120)
@@ -345,7 +345,7 @@ def test_two_clients_that_push_at_once_both_keep_everything(newsroom: Cast, desk
     # Two at once in one home: the second says that another is at work.
     a_file(desk / "office" / "4.bin", 10)
     with newsroom.line.holding("POST", "/heads", times=1) as rule, begin(desk / "office") as first:
-        assert rule.held.wait(60)
+        assert rule.held.wait(120)
         ana.refused("busy", "push", TITLE, str(desk / "office"))
         rule.go_on()
         first.communicate(timeout=120)

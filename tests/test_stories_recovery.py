@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from rehearsal import TITLE, a_small_disk, session_of
+from rehearsal import TITLE, a_card, a_small_disk, session_of
 from theatre import Cast, Ended, Frozen, Person, read, same_files
 
 from cli import combine, released
@@ -386,7 +386,13 @@ def test_a_release_a_roster_or_a_check_in_that_was_altered_moves_nobody(
                 ended = bruno.type("recover", TITLE, "--to", str(a_folder(bruno)), "--yes", code=None)
             assert ended.code in (6, 7), ended.said
             assert code is None or f"afterword: {code}" in ended.err
-        # And before that a server that answers "released" without a release.
+        # The same roster, shown as another journalist's who calls herself alike.
+        clone = a_card("Ana").envelope.decode()
+        with cast.line.lying(
+            "GET", "/rosters$", lambda body: json.dumps(json.loads(body) | {"journalist": clone}).encode()
+        ):
+            refused = bruno.type("recover", TITLE, "--to", str(a_folder(bruno)), "--yes", code=6)
+        assert "afterword: unknown-journalist" in refused.err or "afterword: roster-forged" in refused.err
         assert cast["Chiara"].ask("inbox")["dossiers"][0]["given"] == 0
 
 

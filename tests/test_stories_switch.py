@@ -151,10 +151,14 @@ def test_every_stage_is_lived_although_mail_fails_and_the_server_is_killed(
             ("grace", "released"),
         ]
         assert lived(cast, "reminded")[0] > 8_000, "the stage waited for its letter"
-        assert lived(cast, "warned")[0] >= 3_000
-        assert lived(cast, "grace")[0] >= 4_000
-        for words in ("asked to try to reach you", "This is the last letter before the release"):
-            mail.saying(ana.address, words)
+        # A letter that died with its deliverer is taken up again only minutes later: then the stage is lived twice,
+        # once trying.
+        for late, dwell, words in [
+            ("warned", 3_000, "asked to try to reach you"),
+            ("grace", 4_000, "This is the last letter before the release"),
+        ]:
+            came = any(words in read(each) for each in mail.to(ana.address))
+            assert lived(cast, late)[0] >= dwell * (1 if came else 2)
         # The same letter, however often it had to be carried, is one letter.
         again = [each for each in mail.to(ana.address) if "time to check in" in read(each)]
         assert {each["Message-ID"] for each in again} == {first["Message-ID"]}

@@ -26,7 +26,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from line import Line
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 AFTERWORD = (str(Path(sys.executable).with_name("afterword")),)
 # A rehearsal's ladder: long enough for a machine that does other things too.
 LADDER = ("--every", "20s", "--remind", "2s", "--warn", "2s", "--grace", "3s", "--cooling", "2s")
@@ -354,7 +354,7 @@ def _hear_out(
     open_ends = set(heard)
     silent_since = time.monotonic()
     while open_ends:
-        if time.monotonic() - silent_since > 3 * PATIENCE:
+        if time.monotonic() - silent_since > 2 * PATIENCE:
             raise Failed(f"a command waits for ever:\n{b''.join(heard.values()).decode(errors='replace')}")
         ready, _, _ = select.select(list(open_ends), [], [], 1 if dying is None else 0.02)
         for each in ready:
