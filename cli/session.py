@@ -117,7 +117,8 @@ def learn_dossiers(session: Session, *, restoring: bool = False) -> list[Seen]:
         if known.role == "journalist" and known.id not in shown:
             title = session.home.title(known, session.keyring) or known.id[:8]
             terminal.warn(
-                f"{terminal.one_line(title)}: THE SERVER DOES NOT SHOW THIS DOSSIER. Do not rely on it: ask its operator."
+                f"{terminal.one_line(title)}: THE SERVER DOES NOT SHOW THIS DOSSIER. Do not rely on it: ask its "
+                "operator."
             )
     return seen
 
