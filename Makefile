@@ -16,7 +16,7 @@ demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
 test: $(READY) $(NODE) ## all tests
 	@command -v zstd >/dev/null && command -v sqlite3 >/dev/null && command -v openssl >/dev/null || \
 	  { apt-get update -q && apt-get install -q -y zstd sqlite3 openssl; }
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 serve: $(READY) ## a server for real use: make serve DATA=folder
 	@exec $(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"

@@ -217,13 +217,18 @@ class Life(RuleBasedStateMachine):
         truth.alive, truth.gaps_alive = self.real, self.gaps
         truth.least = list(truth.plan.dwells())
 
-    def _send(self, do: Callable[[], Any]) -> Any:
-        """A request of hers; whatever was taken may be sent again by somebody else, at any time."""
+    def _send(self, do: Callable[[], Any], signed: bool = True) -> Any:
+        """A request of hers; whatever was taken may be sent again by somebody else, at any time.
+
+        What is not signed lives and dies with its session: who sends it again must hold the token, and may ask anew
+        (docs/decisions/removing-an-address.md).
+        """
         try:
             answer = do()
         except AfterwordError:
             return None
-        self.captured.append(do)
+        if signed:
+            self.captured.append(do)
         return answer
 
     # time
@@ -389,7 +394,8 @@ class Life(RuleBasedStateMachine):
         if self.world.records.address(address) is None or "hers:address" in self.asked:
             return
         removed = self._send(
-            lambda: accounts.remove_address(self.world.records, self.world.custodian, hers.account, address)
+            lambda: accounts.remove_address(self.world.records, self.world.custodian, hers.account, address),
+            signed=False,
         )
         if removed is not None:
             self._take_up("hers:address", removed.change)
