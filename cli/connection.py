@@ -104,7 +104,8 @@ class Connection:
                 certain = isinstance(broken, urllib3.exceptions.SSLError)
                 if last or certain or not (never_sent or (method, path) not in _ONCE):
                     raise unreachable(broken) from None
-                self.wait(attempt - 1)
+                silent = isinstance(broken, urllib3.exceptions.ReadTimeoutError)
+                self.wait(attempt - 1, tell=silent or attempt > 1)
                 continue
             except (OSError, ssl.SSLError) as broken:
                 raise unreachable(broken) from None
@@ -112,13 +113,13 @@ class Connection:
                 return response
             problem = _problem(response)
             if response.status in _BUSY and not last and (method, path) not in _ONCE:
-                self.wait(attempt - 1)
+                self.wait(attempt - 1, tell=attempt > 1)
                 continue
             raise problem
 
-    def wait(self, attempt: int) -> None:
-        """Before another attempt. From the second failure on, whoever waits is told why, once."""
-        if attempt and not self._told:
+    def wait(self, attempt: int, *, tell: bool) -> None:
+        """Before another attempt. Whoever has waited for long (`tell`) hears why, once."""
+        if tell and not self._told:
             say("No answer from the server yet; trying a few more times …")
             self._told = True
         self._pause(PAUSES[attempt])

@@ -222,7 +222,7 @@ class Remote:
             except (Unreachable, Conflict) as cut:
                 if attempt == len(PAUSES) or (isinstance(cut, Conflict) and cut.code != "wrong-offset"):
                     raise
-                self._connection.wait(attempt)
+                self._connection.wait(attempt, tell=attempt > 0)
                 start = self._held(path, len(data))
         tell(len(data))
 
@@ -244,7 +244,7 @@ class Remote:
             except Unreachable:
                 if attempt == len(PAUSES):
                     raise
-                self._connection.wait(attempt)
+                self._connection.wait(attempt, tell=attempt > 0)
         if hashlib.sha256(have).hexdigest() != name:
             if resume:  # what lay here may have been the broken part
                 return self.get_object(dossier, name, b"", None)
