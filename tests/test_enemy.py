@@ -15,7 +15,7 @@ from flask import Flask
 from tests.world import TICK, World, an_armed_dossier
 from vault import accounts, compose, deposit, dossiers, keeping, ledger, outbox, release, statements, wire
 from vault.clock import DAY, SECOND
-from vault.couriers import MemoryCourier, Outcome, Parcel, TemporaryFailure
+from vault.couriers import Accepted, MemoryCourier, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.couriers.probe import Door
 from vault.errors import Damaged, Malformed, Refused
 from vault.letters import Facts, LetterKind
@@ -363,3 +363,29 @@ def test_a_head_is_no_longer_than_its_readers_can_take_a_hundred_of(world: World
         deposit.commit(
             world.records, world.custodian, made.hers.account, made.id, wire.Submission(made.hers.sign(head))
         )
+
+
+def test_nothing_cools_unseen_while_no_letter_can_be_handed_over(world: World) -> None:
+    made = an_armed_dossier(world, Plan(*[10_000 * TICK] * 4), cooling=100 * TICK)
+    world.courier.answer = lambda parcel: TemporaryFailure("the mail server is down")
+    made.hers.order(made.id, statements.Destroy)
+    world.pass_time(150 * TICK)
+    assert made.stage is Stage.ARMED
+    world.courier.answer = lambda parcel: (
+        Accepted() if parcel.to == "ana@example.org" else TemporaryFailure("still down")
+    )
+    world.pass_time(30 * TICK)
+    assert made.stage is Stage.ARMED
+    world.courier.answer = None
+    world.pass_time(20 * TICK)
+    assert made.stage is Stage.DESTROYED
+
+
+def test_mail_that_never_works_holds_a_slow_change_for_as_long_again_and_no_longer(world: World) -> None:
+    made = an_armed_dossier(world, Plan(*[10_000 * TICK] * 4), cooling=100 * TICK)
+    world.courier.answer = lambda parcel: PermanentFailure("no such mailbox")
+    made.hers.order(made.id, statements.Destroy)
+    world.pass_time(195 * TICK)
+    assert made.stage is Stage.ARMED
+    world.pass_time(15 * TICK)
+    assert made.stage is Stage.DESTROYED

@@ -101,14 +101,9 @@ def begin_anew(records: Records, custodian: Custodian, now: Moment) -> None:
         # One that does not read stands still alone.
         with contextlib.suppress(Damaged):
             change = records.change(hash)
-            dossier = None if change is None or change.dossier is None else records.dossier(change.dossier)
             if change is None:
                 continue
-            lasts = (
-                max((each.cooling for each in _armed(records, change.account)), default=0)
-                if dossier is None
-                else dossier.cooling
-            )
+            lasts = _cooling_of(records, change)
             again = msgspec.structs.replace(change, cooled=max(change.cooled, now.stamp + lasts))
             records.cool_again(again.hash, again.cooled)
             _tell(records, custodian, now, LetterKind.CHANGE_ASKED, again)
@@ -150,12 +145,43 @@ def take_effect(records: Records, custodian: Custodian) -> int:
 def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.Change | None:
     with records.transaction() as now:
         change = records.change(hash)
-        if change is None or change.cooled > now.served or not _is_calm(records, change):
-            # A check-in or a pause came in between; its moment will come again.
+        if change is None or not has_cooled(records, now, change) or not _is_calm(records, change):
+            # A check-in or a pause came in between, or nobody could be told yet; its moment will come again.
             return None
         kind = letters.Change(change.kind)
         _effect(records, custodian, now, change, kind)
         return kind
+
+
+def has_cooled(records: Records, now: Moment, change: Change) -> bool:
+    """Whether its time was served in full view. Where no letter about it could be handed over, to her or to any of
+    the others, that is no view: it waits for one, though not for longer than once more its cooling time."""
+    if change.cooled > now.served:
+        return False
+    return change.cooled + _cooling_of(records, change) <= now.served or _is_told(records, change)
+
+
+def waits_for_mail(records: Records, now: Moment, change: Change) -> int | None:
+    """Until when (`served`) a change that has served its time waits for its letters; None if it does not."""
+    if change.cooled > now.served or has_cooled(records, now, change):
+        return None
+    return change.cooled + _cooling_of(records, change)
+
+
+def _cooling_of(records: Records, change: Change) -> int:
+    if change.dossier is None:
+        return max((each.cooling for each in _armed(records, change.account)), default=0)
+    dossier = records.dossier(change.dossier)
+    return 0 if dossier is None else dossier.cooling
+
+
+def _is_told(records: Records, change: Change) -> bool:
+    letters_of = records.letters_about(change.hash, LetterKind.CHANGE_ASKED.value)
+    for hers in (True, False):
+        states = {state for account, state in letters_of if (account == change.account) is hers}
+        if states and "accepted" not in states:
+            return False
+    return True
 
 
 def _is_calm(records: Records, change: Change) -> bool:

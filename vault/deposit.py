@@ -22,7 +22,7 @@ from vault.switch import Stage
 ADRIFT_LIVES: Final = 30 * DAY
 SWEEP: Final = 100
 PAGE: Final = 100
-MOST_UNFINISHED: Final = 64
+MOST_UNFINISHED: Final = 16
 LONGEST_ROOT: Final = 16 * 1024
 """Of a head's root in base64, twice what it has: heads are read a hundred at a time."""
 

@@ -170,7 +170,7 @@ def correct_roster(
         if pending is None or row.epoch + 1 != epoch:
             raise Conflict("No change of the roster to this epoch is under way.", code="wrong-epoch")
         stage = records.switch(dossier).switch.stage
-        if pending.cooled > now.served or stage not in cooling.CALM:
+        if not cooling.has_cooled(records, now, pending) or stage not in cooling.CALM:
             raise Conflict(
                 "The change of the roster has not cooled yet; check in later again.", code="too-early"
             )

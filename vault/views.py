@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from vault import orders, release, switch, wire
-from vault.cooling import CALM
+from vault.cooling import CALM, has_cooled, waits_for_mail
 from vault.custodian import Custodian
 from vault.dossiers import own
 from vault.errors import Damaged, NotFound
@@ -104,7 +104,8 @@ def _line(each: Collaborator) -> wire.ProofState:
 
 
 def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire.Change:
-    cooled = change.cooled <= now.served
+    cooled = has_cooled(records, now, change)
+    mail = waits_for_mail(records, now, change)
     # What concerns her and not one dossier waits for all of them.
     calm = frozenset({Stage.ARMED}) if change.kind == "pause" else CALM
     waits = records.is_late(change.account) if change.dossier is None else stage not in calm
@@ -112,7 +113,7 @@ def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire
         change=change.hash,
         kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only
         asked=change.asked,
-        effective=None if waits and cooled else now.project(max(change.cooled, now.served)),
+        effective=None if waits and cooled else now.project(mail or max(change.cooled, now.served)),
         cooled=cooled,
     )
 

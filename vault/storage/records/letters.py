@@ -88,6 +88,17 @@ class Letters(Rows):
             lived=lived,
         )
 
+    def letters_about(self, letter: str, kind: str) -> list[tuple[str | None, str]]:
+        """(account, state) of every letter of one kind that bears this name."""
+        return [
+            (row["account"], str(row["state"]))
+            for row in self.db.all(
+                "SELECT account, state FROM outbox WHERE letter = :letter AND kind = :kind",
+                letter=letter,
+                kind=kind,
+            )
+        ]
+
     def withdraw_letters_to(self, address: str, lived: int) -> None:
         self.db.run(
             "UPDATE outbox SET state = 'withdrawn', settled = :lived WHERE address = :address AND state = 'waiting'",
