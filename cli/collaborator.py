@@ -106,8 +106,7 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
     title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
         sound = _sound(shares.named(session, title))
-        shares.require_released(sound)
-        case = sound.case or released.open_case(session.home, session.remote, sound.state.dossier)
+        case = shares.case_of(session, sound)
         given = released.has_given(case, sound.state)
         for line in released.story(case, sound.title or sound.state.dossier[:8], given=given):
             terminal.say(line)

@@ -148,7 +148,8 @@ def deal_again(
     """The same key for other people: C changes by D, and so does what the custodians withhold."""
     if (held.dossier.hex(), held.epoch) != (before.dossier, before.epoch):
         raise Untrusted(
-            "The secret that the server keeps for you is of another dossier or an older roster; nothing was dealt.",
+            "The secret that the server keeps for you is of another dossier or an older roster; nothing was dealt. "
+            "Ask its operator what happened.",
             code="wrong-deal",
         )
     epoch = before.epoch + 1

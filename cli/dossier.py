@@ -215,9 +215,9 @@ def _check_terms(info: wire.ServerInfo, plan: Plan, cooling: int) -> None:
             code="plan-too-short",
         )
     if cooling < info.limits.shortest_cooling:
+        least = write_duration(info.limits.shortest_cooling)
         raise Refused(
-            f"Cooling lasts at least {write_duration(info.limits.shortest_cooling)} on this server.",
-            code="cooling-too-short",
+            f"Cooling lasts at least {least} on this server; choose a longer one.", code="cooling-too-short"
         )
 
 

@@ -76,7 +76,7 @@ class Home:
         if cls.exists(path):
             with cls.open(path, unfinished=True) as home:
                 if home.joined is not None:
-                    raise Refused(f"There is a home in {home.path} already.", code="home-exists")
+                    raise _exists(home.path)
             (home.path / KEYRING).unlink()
 
     @classmethod
@@ -109,7 +109,7 @@ class Home:
         """A home that has not joined yet. The keyring is written last: without it there is no home."""
         path = path or default_path()
         if (path / KEYRING).exists():
-            raise Refused(f"There is a home in {path} already.", code="home-exists")
+            raise _exists(path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _clear_remains(path)
         path.chmod(0o700)
@@ -243,6 +243,14 @@ class Home:
         if not self.db.execute("UPDATE cards SET compared = ? WHERE hash = ?", (now, hash)).rowcount:
             raise NotFound("No such card is known here.")
 
+    def journalist(self, hash: str) -> KnownCard | None:
+        """Whoever has the card of this hash (hex), if an invite made them a journalist here: a server could introduce
+        anybody as anybody."""
+        for known in self.cards():
+            if known.role == "journalist" and known.card.hash.hex() == hash:
+                return known
+        return None
+
     def card_named(self, name: str) -> KnownCard:
         """By label, as typed; NotFound with code `no-such-card` says whose cards there are."""
         cards = self.cards()
@@ -362,6 +370,13 @@ class Home:
     def _number(self, name: str) -> int | None:
         value = self.fact(name)
         return None if value is None else int(value)
+
+
+def _exists(path: Path) -> Refused:
+    return Refused(
+        f"There is a home in {path} already; point AFTERWORD_HOME to another folder for another one.",
+        code="home-exists",
+    )
 
 
 def _clear_remains(path: Path) -> None:

@@ -273,7 +273,8 @@ def _restore(invitation: Invitation, passphrase_file: Path | None) -> Welcome:
             or card.checkin_key != keyring.checkin.verify_key
         ):
             raise Untrusted(
-                "The server's copy of your card has other keys than your words; nothing was kept."
+                "The server's copy of your card has other keys than your words; nothing was kept. Ask its operator, by "
+                "another way."
             )
         account = remote.call("GET", "/account", None, wire.AccountState)
         Home.discard_unfinished(path)

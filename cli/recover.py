@@ -137,9 +137,7 @@ def recover(
     with signed_in(passphrase_file) as session:
         home, remote, keyring = session.home, session.remote, session.keyring
         found = shares.named(session, name)
-        shares.require_released(found)
-        dossier = found.state.dossier
-        case = released.open_case(home, remote, dossier)
+        dossier, case = found.state.dossier, shares.case_of(session, found)
         given = released.has_given(case, found.state)
         for line in released.story(case, found.title or dossier[:8], given=given):
             terminal.say(line)

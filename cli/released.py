@@ -6,7 +6,7 @@ what a person has to judge is told apart from what is certain.
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cli import chain, terminal
 from cli.chain import SignedRoster
@@ -18,6 +18,8 @@ from vault.statements import CheckIn, Release
 if TYPE_CHECKING:
     from cli.home import Home
     from cli.remote import Remote
+
+_NOTHING: Final = "Nothing of yours was sent: speak with the others, by another way, before you do anything."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
     if not any(known.role == "journalist" for known in pinned):
         raise Untrusted(
             f"Dossier {dossier[:8]} claims a journalist whose card was never pinned here: it may be a copy of "
-            "another's roster under a false name. Nothing of yours was sent.",
+            f"another's roster under a false name. {_NOTHING}",
             code="unknown-journalist",
         )
     rosters = chain.fetch_rosters(remote, dossier, journalist, home.rosters(dossier))
@@ -67,7 +69,10 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
     cards = roster.cards()
     place = next((at for at, card in enumerate(cards) if card.hash == home.card.hash), None)
     if place is None:
-        raise Refused("You are not on this dossier's roster (any more).", code="not-on-the-roster")
+        raise Refused(
+            f"{journalist.card.label} has taken you off this dossier's roster: there is nothing more for you to do.",
+            code="not-on-the-roster",
+        )
     released = remote.call("GET", f"/dossiers/{dossier}/release", None, wire.Released)
     release = _read_release(released, home.server, dossier, journalist, roster)
     checkin = _read_checkin(released, release, journalist)
@@ -141,13 +146,13 @@ def _read_release(
         release = statements.read(released.release.encode(), server.verify_key, Release)
     except AfterwordError:
         raise Untrusted(
-            "What the server shows as a release is not signed by the server you joined; nothing was sent.",
+            f"What the server shows as a release is not signed by the server you joined. {_NOTHING}",
             code="release-forged",
         ) from None
     expected = (server.hash.hex(), dossier, journalist.hash.hex(), roster.roster.epoch, roster.hash.hex())
     if (release.server, release.dossier, release.journalist, release.epoch, release.roster) != expected:
         raise Untrusted(
-            "The server's release is of another dossier, journalist or roster than the one it shows; nothing was sent.",
+            f"The server's release is of another dossier, journalist or roster than the one it shows. {_NOTHING}",
             code="release-forged",
         )
     return release
@@ -165,7 +170,7 @@ def _read_checkin(released: wire.Released, release: Release, journalist: Contact
     if not same:
         raise Untrusted(
             "The last check-in that the server shows is not signed by the journalist, or not the one its release "
-            "names; nothing was sent.",
+            f"names. {_NOTHING}",
             code="checkin-forged",
         )
     return checkin

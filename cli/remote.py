@@ -101,7 +101,9 @@ class Remote:
         grant = wire.read(read_body(response, _LONGEST_ANSWER), wire.SessionGrant)
         card = identity.read_card(grant.card.encode())
         if card.verify_key != keyring.sign.verify_key:
-            raise Untrusted("The server answered with somebody else's account; nothing was done.")
+            raise Untrusted(
+                "The server answered with somebody else's account; nothing was done. Ask its operator, by another way."
+            )
         self.account_card, self._keyring = card, keyring
         self._connection.token = grant.token
 

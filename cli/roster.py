@@ -189,7 +189,8 @@ def _open(keyring: Keyring, sealed: bytes) -> SealedDeal:
     root = ask_words()
     if Keyring.from_seed(root).sign.verify_key != keyring.sign.verify_key:
         raise Untrusted(
-            "These words belong to somebody else, or to another home; nothing was dealt.", code="wrong-words"
+            "These words belong to somebody else, or to another home; nothing was dealt. Look for the right paper.",
+            code="wrong-words",
         )
     return rosters.read_deal(age.open_sealed(sealed, identity.deal_identity(root)))
 

@@ -159,10 +159,8 @@ def journalist_of(home: Home, state: wire.DossierState) -> ContactCard:
     """The pinned card of whoever owns this dossier."""
     if state.role == "journalist":
         return home.card
-    for known in home.cards():
-        # A colleague's card came through the server; only an invite's pin makes somebody a journalist here.
-        if known.role == "journalist" and known.card.hash.hex() == state.journalist:
-            return known.card
+    if (known := home.journalist(state.journalist)) is not None:
+        return known.card
     raise Untrusted(
         "it is shown under a journalist whose invite was never used here; if you know who it is, ask them for an "
         "invite and run: afterword join INVITE-URL",

@@ -97,7 +97,7 @@ def look(session: Session, state: wire.DossierState) -> Entrusted:
     known = next((each for each in session.home.dossiers() if each.id == state.dossier), None)
     title = None if known is None else session.home.title(known, session.keyring)
     title = one_line(title) or None if title is not None else None
-    journalist = _pinned(session, state)
+    journalist = session.home.journalist(state.journalist)
     if state.stage == "destroyed":
         return Gone(state, journalist, title)
     try:
@@ -141,8 +141,8 @@ def named(session: Session, name: str) -> Entrusted:
     )
 
 
-def require_released(found: Entrusted) -> None:
-    """Refused with code `not-released`, and with what to do instead."""
+def case_of(session: Session, found: Entrusted) -> Case:
+    """What is released, verified. Refused with code `not-released`, and with what to do instead."""
     if found.state.stage != "released":
         who = found.journalist.label if found.journalist else "the journalist"
         raise Refused(
@@ -150,14 +150,9 @@ def require_released(found: Entrusted) -> None:
             "see: afterword inbox",
             code="not-released",
         )
-
-
-def _pinned(session: Session, state: wire.DossierState) -> KnownCard | None:
-    """Only a card that came with an invite counts: a server could introduce anybody as anybody."""
-    for known in session.home.cards():
-        if known.role == "journalist" and known.card.hash.hex() == state.journalist:
-            return known
-    return None
+    if isinstance(found, Sound) and found.case is not None:
+        return found.case
+    return open_case(session.home, session.remote, found.state.dossier)
 
 
 def _rosters(session: Session, dossier: str, journalist: ContactCard) -> SignedRoster:
