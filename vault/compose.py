@@ -263,7 +263,7 @@ def _tidy(vault: Vault) -> None:
         accounts.forget_expired(vault.records)
         deposit.sweep(vault.records, vault.objects)
         # Whoever deleted a secret asked for this at once, and may have found a reader in the way.
-        vault.records.db.forget()
+        vault.records.db.forget(copies=False)
     except Exception as wrong:
         log.error("tidying up failed: %s", type(wrong).__name__)
 

@@ -320,6 +320,21 @@ def test_a_later_migration_comes_on_top_and_the_state_before_it_is_kept(tmp_path
     old.close()
 
 
+def test_the_state_before_a_migration_does_not_outlive_the_first_secret_that_is_deleted(
+    tmp_path: Path,
+) -> None:
+    db = a_database(tmp_path)
+    note(db, 1)
+    db.close()
+    db = a_database(tmp_path, FIRST, SECOND)
+    kept = tmp_path / "vault" / "a.db.before-0002"
+    db.forget(copies=False)
+    assert kept.exists()
+    db.forget()
+    assert not kept.exists()
+    db.close()
+
+
 def test_a_migration_that_fails_leaves_nothing_of_any(tmp_path: Path) -> None:
     def fails(db: sqlite_utils.Database) -> None:
         db.execute("CREATE TABLE half (id INTEGER)")

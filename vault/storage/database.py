@@ -71,8 +71,9 @@ class Database(Protocol):
         """Bring the schema up to date, once, however many processes ask for it together."""
         ...
 
-    def forget(self) -> bool:
-        """Overwrite what was deleted wherever this database still keeps a copy of it, its log included.
+    def forget(self, *, copies: bool = True) -> bool:
+        """Overwrite what was deleted wherever this database still keeps a copy of it: its log, and the copies that
+        were kept before migrations.
 
         False if somebody who is reading stood in the way: ask again later.
         """

@@ -129,7 +129,10 @@ class SqliteDatabase:
             if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
                 raise Damaged("A migration would leave rows that point at nothing; it was not applied.")
 
-    def forget(self) -> bool:
+    def forget(self, *, copies: bool = True) -> bool:
+        if copies:
+            for kept in self._path.parent.glob(f"{self._path.name}.before-*"):
+                kept.unlink(missing_ok=True)
         with translated():
             connection = self._connection()
             if connection.state != "idle":
