@@ -16,7 +16,7 @@ from cli import terminal
 from cli.doctor import Finding, ok, problem, warning
 from vault.clock import SystemClock, write_duration
 from vault.errors import AfterwordError
-from vault.settings import Settings
+from vault.settings import Settings, is_local
 
 if TYPE_CHECKING:
     from vault.keeping import Glance
@@ -155,6 +155,12 @@ def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
         )
     else:
         yield ok("door-open", "The public door is open.")
+    if settings.url is not None and settings.probe_proxy is None and not is_local(settings.url):
+        yield warning(
+            "door-from-inside",
+            "The watch knocks at the public door from this machine, so an outage beyond it goes unnoticed and time goes "
+            "on although nobody gets through; set AFTERWORD_PROBE_PROXY (deploy/README.md, The door).",
+        )
     if settings.short:
         yield warning("rehearsal", "Plans of seconds are allowed here: this server is for rehearsals only.")
     if settings.url is None:

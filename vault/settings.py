@@ -163,10 +163,15 @@ def read_size(text: str) -> int:
     return size
 
 
+def is_local(url: str) -> bool:
+    """Whether it leads only to this computer."""
+    return urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
 def check_url(url: str) -> None:
     """Plain http leads only to this computer or an onion service; anything else needs TLS."""
     parts = urlsplit(url)
-    local = parts.hostname in {"127.0.0.1", "::1", "localhost"} or (parts.hostname or "").endswith(".onion")
+    local = is_local(url) or (parts.hostname or "").endswith(".onion")
     if parts.scheme not in {"https", "http"} or not parts.hostname or (parts.scheme == "http" and not local):
         raise BadUsage(
             f"{url!r} cannot be used: write https://HOST; plain http is only for 127.0.0.1 and .onion addresses.",

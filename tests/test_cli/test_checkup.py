@@ -151,3 +151,21 @@ def test_a_foreign_key_is_told_from_a_damaged_database(deposited: tuple[Path, Do
     content[4_096:20_480] = os.urandom(16_384)
     database.write_bytes(content)
     assert "damaged" in examined(read_settings(HERE, data=data))
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"AFTERWORD_URL": "https://vault.example"}, True),
+        (
+            {"AFTERWORD_URL": "https://vault.example", "AFTERWORD_PROBE_PROXY": "socks5h://127.0.0.1:9050"},
+            False,
+        ),
+        ({"AFTERWORD_URL": "http://127.0.0.1:8470"}, False),
+        ({}, False),
+    ],
+)
+def test_a_knock_that_never_leaves_the_machine_is_pointed_out(
+    data: Path, environment: dict[str, str], named: bool
+) -> None:
+    assert ("door-from-inside" in examined(read_settings(HERE | environment, data=data))) is named
