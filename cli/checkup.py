@@ -158,8 +158,8 @@ def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
     if settings.url is not None and settings.probe_proxy is None and not is_local(settings.url):
         yield warning(
             "door-from-inside",
-            "The watch knocks at the public door from this machine, so an outage beyond it goes unnoticed and time goes "
-            "on although nobody gets through; set AFTERWORD_PROBE_PROXY (deploy/README.md, The door).",
+            "The watch knocks at the public door from this machine, so an outage beyond it goes unnoticed and time "
+            "goes on although nobody gets through; set AFTERWORD_PROBE_PROXY (deploy/README.md, The door).",
         )
     if settings.short:
         yield warning("rehearsal", "Plans of seconds are allowed here: this server is for rehearsals only.")
