@@ -8,13 +8,14 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rehearsal import COLLEAGUES, TITLE, fall_silent, history, moves, stage_of, wait_for_stage
-from theatre import Cast, Frozen, Person, read, until
+from theatre import Cast, Frozen, Person, move, read, until
 
 Stage = Callable[..., Any]
 LONG = "10m"
@@ -252,4 +253,9 @@ def test_a_part_that_dies_is_started_again_and_a_stop_leaves_nothing_behind(
 
 
 def test_a_server_that_is_not_there_is_told_in_a_sentence(joined: Frozen) -> None:
-    assert "cannot be reached" in joined.people["Ana"].refused("unreachable", "checkin").err
+    ana = joined.people["Ana"]
+    # Bound and not listening: nobody answers, and no other story's server can come to stand there.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        move(ana.home, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        assert "cannot be reached" in ana.refused("unreachable", "checkin").err
