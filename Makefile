@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE := tests/interop/node_modules/.ready
 
-.PHONY: help demo test serve check bench lock clean
+.PHONY: help demo test fire serve check bench lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 10
@@ -17,6 +17,9 @@ test: $(READY) $(NODE) ## all tests
 	@command -v zstd >/dev/null && command -v sqlite3 >/dev/null && command -v openssl >/dev/null || \
 	  { apt-get update -q && apt-get install -q -y zstd sqlite3 openssl; }
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fire: $(READY) ## everything under fire, whole: an hour or more
+	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
 
 serve: $(READY) ## a server for real use: make serve DATA=folder
 	@exec $(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"

@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from theatre import Cast, Frozen
 
+pytest_plugins = ["tests.fire.tally"]
+
 
 @pytest.fixture(scope="session")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> "Frozen":

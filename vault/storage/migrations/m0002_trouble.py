@@ -1,0 +1,33 @@
+"""What a switch, an address and the server remember of trouble: holds, mass lateness, gaps, failing channels."""
+
+import sqlite_utils
+
+number = 2
+name = "trouble"
+
+_STEPS = """
+ALTER TABLE switches ADD COLUMN held BIGINT;
+ALTER TABLE switches ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE switches ADD COLUMN crowd INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX switches_armed ON switches (dossier) WHERE stage = 'armed';
+CREATE INDEX switches_newly_late ON switches (entered) WHERE stage = 'reminded';
+CREATE TABLE holds (
+    hash TEXT PRIMARY KEY, dossier TEXT NOT NULL REFERENCES dossiers (id),
+    account TEXT NOT NULL REFERENCES accounts (id),
+    ladder BIGINT NOT NULL, because TEXT NOT NULL, asked BIGINT NOT NULL, until BIGINT, wall BIGINT NOT NULL
+);
+CREATE INDEX holds_of_dossier ON holds (dossier, ladder);
+ALTER TABLE service ADD COLUMN alarm INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE gaps (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, length BIGINT, lived BIGINT NOT NULL, wall BIGINT NOT NULL
+);
+ALTER TABLE server ADD COLUMN url TEXT;
+ALTER TABLE addresses ADD COLUMN failing_lived BIGINT;
+ALTER TABLE addresses ADD COLUMN failing_told INTEGER NOT NULL DEFAULT 0
+"""
+
+
+def apply(db: sqlite_utils.Database) -> None:
+    for statement in _STEPS.split(";"):
+        if statement.strip():
+            db.execute(statement)
