@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE := tests/interop/node_modules/.ready
 
-.PHONY: help demo test fire serve check bench lock clean
+.PHONY: help demo test fire tools serve check bench lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 10
@@ -14,12 +14,21 @@ demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
 	@$(BIN)/python tests/demo.py $(if $(DIR),--dir "$(DIR)")
 
 test: $(READY) $(NODE) ## all tests
-	@command -v zstd >/dev/null && command -v sqlite3 >/dev/null && command -v openssl >/dev/null || \
-	  { apt-get update -q && apt-get install -q -y zstd sqlite3 openssl; }
+	@$(MAKE) -s tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fire: $(READY) ## everything under fire, whole: an hour or more
+	@$(MAKE) -s tools
 	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
+
+# What the tests run beside Python, from Debian's packages.
+TOOLS := zstd sqlite3 openssl nginx chromium strace gcc
+
+tools:
+	@PATH="$$PATH:/usr/sbin"; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	  [ -z "$$missing" ] || { echo "Installing$$missing; this is needed once." >&2; \
+	  case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
 
 serve: $(READY) ## a server for real use: make serve DATA=folder
 	@exec $(BIN)/afterword serve --data "$(or $(DATA),$(HOME)/afterword-server)"

@@ -31,7 +31,7 @@ def test_the_lane_is_for_addresses_that_there_are() -> None:
     from web import api
 
     lane = re.findall(r"^location = (\S+) \{[^}]*afterword_lane;", COMMON, re.MULTILINE)
-    assert set(lane) == {f"{wire.API}/check-ins", f"{wire.API}/nonces", f"{wire.API}/health"}
+    assert set(lane) == {f"{wire.API}/{each}" for each in ("check-ins", "nonces", "server", "health")}
     source = Path(api.__file__).read_text()
     for path in lane:
         assert f'"{path.removeprefix(wire.API)}"' in source

@@ -49,6 +49,7 @@ class SqliteDatabase:
         self._mine = threading.local()
         self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._opening = threading.Lock()
+        self._turn = threading.RLock()
         self._closed = False
         with translated():
             _make_file(self._path)
@@ -59,7 +60,9 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._within("writing", "BEGIN IMMEDIATE"):
+        # SQLite lets whoever waits for its lock sleep and try again, up to a tenth of a second and in no order: among
+        # forty uploads a check-in would wait for seconds. Threads take turns here, and only processes contend there.
+        with self._turn, self._within("writing", "BEGIN IMMEDIATE"):
             yield
 
     @contextmanager
