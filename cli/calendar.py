@@ -13,7 +13,7 @@ import msgspec
 
 from cli import terminal
 from vault import wire
-from vault.errors import Refused
+from vault.errors import BadUsage, Refused
 
 # Stages of a switch by what they have in common.
 LATE: Final = frozenset({"reminded", "warned", "grace"})
@@ -97,10 +97,26 @@ def lines(dates: Sequence[Coming], now: int) -> Iterator[str]:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--ics", is_flag=True, help="As a calendar file, with neutral entries.")
+@click.option(
+    "--suppose",
+    "supposed",
+    multiple=True,
+    metavar="TEXT",
+    help='What would happen: "away 10d", "server down 3d", "mail dead". May be given several times.',
+)
 @terminal.passphrase_option
 @terminal.json_option
-def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json: bool) -> None:
+def calendar(
+    name: str | None, ics: bool, supposed: tuple[str, ...], passphrase_file: Path | None, as_json: bool
+) -> None:
     """Every letter and the release to come, if you fell silent now: of NAME, or of all your dossiers."""
+    if supposed:
+        if ics:
+            raise BadUsage(
+                "A calendar file has dates that hold, not supposed ones: leave out --ics or --suppose."
+            )
+        _suppose(name, supposed, passphrase_file, as_json)
+        return
     from cli.orders import find_own, title_of
     from cli.session import learn_dossiers, signed_in
 
@@ -127,6 +143,38 @@ def calendar(name: str | None, ics: bool, passphrase_file: Path | None, as_json:
             "If the server keeps running and you do not check in. Each of your three letters is waited for until one "
             "of your addresses accepts it, at most as long as its stage lasts: so a date can be later, never earlier."
         )
+
+
+def _suppose(name: str | None, texts: tuple[str, ...], passphrase_file: Path | None, as_json: bool) -> None:
+    from cli import supposing
+    from cli.orders import find_own, title_of
+    from cli.session import learn_dossiers, signed_in
+
+    supposition = supposing.read_supposition(texts)
+    with signed_in(passphrase_file) as session:
+        wanted = None if name is None else find_own(session, name)
+        tick = session.remote.info().tick
+        addresses = session.remote.call("GET", "/account", None, wire.AccountState).addresses
+        reachable = any(each.confirmed for each in addresses)
+        found = []
+        cooling = False
+        for seen in learn_dossiers(session):
+            if seen.state.role == "journalist" and (wanted is None or wanted.id == seen.known.id):
+                title = title_of(session, seen.known)
+                now = session.now()
+                found.append(
+                    supposing.suppose(seen.state, title, supposition, now, tick, reachable=reachable)
+                )
+                cooling = cooling or bool(seen.state.changes)
+        now = session.now()
+    terminal.answer({"dossiers": found}, as_json, lambda _: supposing.render(found, now))
+    if any(each.happenings for each in found):
+        terminal.say(
+            "Nothing of this was done or sent: it is what the server's switch would do from now on, and a date can be "
+            "later, never earlier."
+        )
+    if cooling:
+        terminal.say("Slow changes that are under way are left out; `afterword calendar` lists them.")
 
 
 def _render(listed: Sequence[Listed], now: int) -> str:

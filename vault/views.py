@@ -89,6 +89,8 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         missing=orders.missing(records, row) if mine and seen.switch.stage is Stage.NEW else (),
         brief=row.brief is not None and records.copy(row.brief, account.card_hash) is not None,
         released=None if released is None else released.released,
+        due=None if seen.switch.due is None else now.project(seen.switch.due),
+        renewals=seen.switch.renewals,
     )
 
 

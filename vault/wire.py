@@ -258,7 +258,10 @@ class ProofState(Answer, frozen=True):
 
 
 class DossierState(Answer, frozen=True):
-    """One dossier as its journalist or a collaborator may see it. Times in ms UTC, projected from service time."""
+    """One dossier as its journalist or a collaborator may see it. Times in ms UTC, projected from service time.
+
+    `due` is when the stage ends, or, while `trying`, when trying ends; `renewals` counts the stage's fresh beginnings.
+    """
 
     dossier: DossierId
     role: Role
@@ -282,6 +285,8 @@ class DossierState(Answer, frozen=True):
     missing: tuple[str, ...]
     brief: bool
     released: int | None
+    due: int | None = None
+    renewals: int = 0
 
 
 class Dossiers(Answer, frozen=True):

@@ -54,6 +54,7 @@ _STATE: Final = wire.DossierState(
     missing=(),
     brief=True,
     released=None,
+    due=_NOW + 36 * HOUR,
 )
 _ADDRESS: Final = wire.AddressState(
     "0f" * 16, "ana@example.org", "es", "Recordatorio", "the blue heron", True, None, None

@@ -1,0 +1,247 @@
+"""What would happen if: `afterword calendar --suppose`.
+
+Rule of this room: nothing is reckoned here. The switch's own steps and the server's own way of counting time are run
+ahead of today, and what they do is written down; the only table in here is of words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from cli import terminal
+from vault import service, switch, wire
+from vault.clock import read_duration, write_duration
+from vault.errors import BadUsage
+from vault.letters import LetterKind
+from vault.plans import Plan
+from vault.service import Service
+from vault.switch import Audience, CheckIn, Landed, Notice, Renewed, Said, Stage, Switch, Tried
+
+FORMS: Final = 'It is written "away 10d", "server down 3d" or "mail dead", each at most once.'
+_BOOT: Final = "supposed"
+# What a stage is, for her: said before who is written to.
+_BEGINS: Final = {
+    Stage.ARMED: "the pause ends; the next check-in is waited for",
+    Stage.REMINDED: "your check-in is overdue",
+    Stage.WARNED: "the second warning",
+    Stage.GRACE: "the last warning before the release",
+    Stage.RELEASED: "RELEASE: your colleagues can open it",
+}
+_HEARERS: Final = {
+    Audience.HER: "you",
+    Audience.COLLABORATORS: "your colleagues",
+    Audience.OPERATOR: "the operator",
+    Audience.REACHED: "whoever had been alarmed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Supposition:
+    """From now on: `away` ms of silence and then a check-in (None: silence for ever), a server that is `down` for so
+    many ms, mail that reaches nobody."""
+
+    away: int | None = None
+    down: int | None = None
+    mail_dead: bool = False
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A letter that is written: its kind, to whom, and whether mail carries it."""
+
+    kind: LetterKind
+    to: str
+    arrives: bool
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """One thing that would happen (ms UTC, projected): `down`, `back`, `moved`, `unreached`, `renewed`, `checked-in`;
+    `stage` is the switch's after it."""
+
+    at: int
+    what: str
+    stage: str
+    letters: tuple[Sent, ...]
+    said: str
+
+
+class Supposed(msgspec.Struct, frozen=True):
+    """One dossier's future under a supposition. `released`: when, if every letter lands that mail carries; `latest`:
+    when, if none of hers lands. Null: not at all, as it is not armed or she is back first."""
+
+    dossier: str
+    title: str
+    stage: str
+    happenings: tuple[Happening, ...]
+    released: int | None
+    latest: int | None
+
+
+def read_supposition(texts: Sequence[str]) -> Supposition:
+    """Of any number of texts, each one form or several with commas or `and` between them."""
+    found: dict[str, int] = {}
+    for each in [part for text in texts for part in re.split(r",|;|\band\b", text)]:
+        words = " ".join(each.split()).casefold()
+        form = re.fullmatch(r"(away|server down) ?(\S+)|(mail dead)", words)
+        if form is None:
+            raise BadUsage(f"{each.strip()!r} is no supposition. {FORMS}", code="bad-supposition")
+        name = form[1] or form[3]
+        if name in found:
+            raise BadUsage(f"{name!r} is said twice. {FORMS}", code="bad-supposition")
+        try:
+            found[name] = read_duration(form[2]) if form[2] else 1
+        except BadUsage as wrong:
+            raise BadUsage(f"{wrong} {FORMS}", code="bad-supposition") from None
+    return Supposition(found.get("away"), found.get("server down"), "mail dead" in found)
+
+
+def suppose(
+    state: wire.DossierState, title: str, supposed: Supposition, now: int, tick: int, *, reachable: bool
+) -> Supposed:
+    """`now` is the server's (ms UTC), `tick` its own (ms); `reachable`: she has a confirmed address."""
+    standing = switch_of(state, now)
+    happenings = tuple(live(standing, supposed, now, tick, reachable=reachable))
+    unheard = live(standing, replace(supposed, mail_dead=True), now, tick, reachable=reachable)
+    return Supposed(
+        state.dossier, title, state.stage, happenings, _release_of(happenings), _release_of(unheard)
+    )
+
+
+def switch_of(state: wire.DossierState, now: int) -> Switch:
+    """The switch behind what the server shows, its service time beginning at `now`."""
+    stage, plan = Stage(state.stage), Plan(*msgspec.structs.astuple(state.plan))
+    late = stage in switch.LATE
+    pause = None
+    due = None if not state.projected else state.projected[0].at
+    if state.due is not None:
+        due = state.due
+    if stage is Stage.PAUSED:
+        pause = max(1, (due or now) - now)
+    lasts = {
+        Stage.ARMED: plan.every,
+        Stage.REMINDED: plan.remind,
+        Stage.WARNED: plan.warn,
+        Stage.GRACE: plan.grace,
+    }
+    entered = now if due is None else min(now, due - (pause or lasts[stage]))
+    return Switch(
+        stage=stage,
+        plan=plan,
+        entered=entered,
+        due=due,
+        trying=state.trying,
+        renewals=state.renewals,
+        ladder=1 if late or stage is Stage.RELEASED else 0,
+        pause=pause,
+    )
+
+
+def live(
+    standing: Switch, supposed: Supposition, start: int, tick: int, *, reachable: bool
+) -> Iterator[Happening]:
+    """What time does to this switch from `start` on, as the watch would let it."""
+    time = Service(life=_BOOT, boot=_BOOT, at=start, lived=start, served=start, probed=start, grown=start,
+                   era=standing.era)  # fmt: skip
+    if standing.due is None:
+        return
+    returns = None if supposed.away is None else start + supposed.away
+    if supposed.down is not None:
+        yield _happened(start, "down", standing, (), supposed)
+        back = start + supposed.down
+        time = service.advance(service.probed(time, _BOOT, back), _BOOT, back, tick)
+        yield _happened(back, "back", standing, (), supposed)
+        returns = returns if returns is None else max(returns, back)
+    standing = _landed(standing, time.served, supposed)
+    while (due := standing.due) is not None:
+        event = switch.next_event(standing, time.served, time.era)
+        if event is not None:
+            before = standing
+            standing, said = switch.step(before, event, time.served, reachable=reachable)
+            if said or standing.stage is not before.stage:
+                what = "renewed" if isinstance(event, Renewed) else "moved"
+                what = "unreached" if isinstance(event, Tried) else what
+                yield _happened(time.at, what, standing, said, supposed)
+            standing = _landed(standing, time.served, supposed)
+            continue
+        reached = time.at + due - time.served
+        if returns is not None and returns < reached:
+            time = _served_until(time, returns)
+            standing, said = switch.step(standing, CheckIn(), time.served, reachable=reachable)
+            yield _happened(time.at, "checked-in", standing, said, supposed)
+            return
+        time = _served_until(time, reached)
+
+
+def _landed(standing: Switch, now: int, supposed: Supposition) -> Switch:
+    """A letter that is waited for arrives at once, where mail works."""
+    if supposed.mail_dead or not standing.trying:
+        return standing
+    return switch.step(standing, Landed(standing.letter), now, reachable=True)[0]
+
+
+def _served_until(time: Service, wall: int) -> Service:
+    """Lived through in full, in strides that are no gap."""
+    while time.at < wall:
+        step = min(wall - time.at, service.GAP)
+        time = service.advance(service.probed(time, _BOOT, time.at + step), _BOOT, time.at + step, step)
+    return time
+
+
+def _happened(at: int, what: str, after: Switch, said: Said, supposed: Supposition) -> Happening:
+    notices = [each for each in said if isinstance(each, Notice)]
+    letters = tuple(Sent(each.kind, each.audience.value, not supposed.mail_dead) for each in notices)
+    return Happening(at, what, after.stage.value, letters, _in_words(what, after, notices, supposed))
+
+
+def _in_words(what: str, after: Switch, notices: Sequence[Notice], supposed: Supposition) -> str:
+    hearers = list(dict.fromkeys(_HEARERS[each.audience] for each in notices))
+    match what:
+        case "down":
+            return "the server goes down: no time counts, nothing moves, no letter goes out"
+        case "back":
+            return "the server is back: time counts again"
+        case "checked-in":
+            text = f"you are back and check in; the dossier is {after.stage} again"
+        case "unreached":
+            text = f"no letter has reached you in {write_duration(switch.dwell(after) or 0)}; only now the time runs"
+        case "renewed":
+            text = f"after the gap this stage begins anew ({after.stage})"
+        case _:
+            text = _BEGINS[after.stage]
+    if not hearers:
+        return text
+    to = " and ".join([", ".join(hearers[:-1]), hearers[-1]] if len(hearers) > 1 else hearers)
+    letters = "a letter" if hearers == ["you"] else "letters"
+    return f"{text}; {letters} to {to}" + (", which mail does not carry" if supposed.mail_dead else "")
+
+
+def _release_of(happenings: Sequence[Happening] | Iterator[Happening]) -> int | None:
+    return next((each.at for each in happenings if each.stage == Stage.RELEASED), None)
+
+
+def render(found: Sequence[Supposed], now: int) -> str:
+    """For people: one line for each thing that would happen, and the end of it."""
+    if not found:
+        return "You have no dossier here."
+    shown = []
+    for each in found:
+        shown.append(f"{each.title} ({each.stage})")
+        shown += [f"    {terminal.ahead(one.at, now)}: {one.said}" for one in each.happenings]
+        shown.append(f"    {_ending(each, now)}")
+    return "\n".join(shown)
+
+
+def _ending(each: Supposed, now: int) -> str:
+    if not each.happenings:
+        return "nothing would happen: it is not armed"
+    if each.released is None:
+        return "No release: you are back first."
+    if each.latest is None:
+        return "Were none of your letters delivered, you would be back before the release."
+    if each.latest <= each.released:
+        return "That is also the latest, but for further gaps, each of which adds to it."
+    return (
+        f"At the latest {terminal.ahead(each.latest, now)}, if no letter reaches you; further gaps add to it."
+    )
