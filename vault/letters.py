@@ -39,7 +39,18 @@ class LetterKind(StrEnum):
     PAUSE_ENDED = "pause-ended"
     OPERATOR_UNREACHED = "operator-unreached"
     OPERATOR_TROUBLE = "operator-trouble"
+    OUTAGE = "outage"
+    OUTAGE_OVER = "outage-over"
     TEST = "test"
+
+
+class Trouble(StrEnum):
+    """What the operator is told of, each in the operator's language; other troubles are told as they are written."""
+
+    DOOR_SHUT = "door-shut"
+    DOOR_SHUT_LONG = "door-shut-long"
+    DOOR_OPEN = "door-open"
+    CLOCK_JUMPED = "clock-jumped"
 
 
 class Change(StrEnum):
@@ -94,6 +105,8 @@ class Words(Protocol):
     @property
     def CHANGES(self) -> Mapping[str, str]: ...
     @property
+    def TROUBLES(self) -> Mapping[str, str]: ...
+    @property
     def LETTERS(self) -> Mapping[str, str]: ...
     @property
     def HERS(self) -> Mapping[str, str]: ...
@@ -130,7 +143,9 @@ def write(kind: LetterKind, language: str, subject: str, phrase: str, facts: Fac
         "change": None if facts.change is None else words.CHANGES[facts.change.value],
         "host": _fitted(facts.host),
         "account": _fitted(facts.account),
-        "trouble": None if facts.trouble is None else _shown(facts.trouble),
+        "trouble": None
+        if facts.trouble is None
+        else _shown(words.TROUBLES.get(facts.trouble, facts.trouble)),
     }
     special: Mapping[str, str] = {}
     if facts.account is not None:

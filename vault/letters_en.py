@@ -29,6 +29,19 @@ CHANGES: Final[Mapping[str, str]] = {
     "address": "the removal of an address that letters go to",
 }
 
+# What the operator is told of; the letter around it says what to run.
+TROUBLES: Final[Mapping[str, str]] = {
+    "door-shut": "nobody has got through its public door for ten minutes, so time stands still and no warning goes "
+    "out. Look at the line, the proxy, the certificate and the name.",
+    "door-shut-long": "nobody has got through its public door for a whole day. Everybody with a running switch, and "
+    "their colleagues, are now told that time stands still and that they should reach each other in other "
+    "ways.",
+    "door-open": "it can be reached through its public door again, and time goes on. Whoever was told of the outage "
+    "is told that it is over. Please find out why it happened.",
+    "clock-jumped": "its clock jumped by more than five minutes. No switch counts on that clock, but every date that "
+    "people are shown does. Look at what keeps it right.",
+}
+
 NEVER: Final = """
 Type your passphrase and your 24 words only into your own computer. Nobody will ever ask you for them by mail,
 by phone or in person; whoever does is not from us. This letter has no link to open, and an answer to it is read
@@ -258,6 +271,30 @@ Run `afterword operator status` on it, then `afterword doctor`. Nothing is relea
 cannot be read stands still, and people wait, so please look today.
 
 The server: {host}
+""",
+    "outage": """
+The server that sends these letters has not been reachable through its public door for a day. Whoever looks after
+it knows.
+
+- Nothing is lost, and nothing is released meanwhile: time in which nobody can check in does not count. No check-in
+is missed.
+
+- Until it is back no warning goes out either. So do not rely on it to tell you whether somebody is well: reach each
+other in other ways, on numbers that you already have.
+
+- Do not write about it by e-mail or chat.
+
+You need do nothing on your computer. You will hear from us when it is over.
+""",
+    "outage-over": """
+The server that you were told could not be reached can be reached again, and time goes on from where it stood.
+
+Nothing was released because of it. Alarms that were running have begun their present stage anew, so some dates are
+later than you were told before.
+
+To see how things stand, run `afterword status`. Who is expected to check in, please do so now:
+
+$ afterword checkin
 """,
     "test": """
 This is a test, and it has worked: letters to this address arrive. There is nothing you need to do.

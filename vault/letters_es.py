@@ -29,6 +29,19 @@ CHANGES: Final[Mapping[str, str]] = {
     "address": "la eliminación de una dirección a la que se envían cartas",
 }
 
+# What the operator is told of; the letter around it says what to run.
+TROUBLES: Final[Mapping[str, str]] = {
+    "door-shut": "desde hace diez minutos nadie logra entrar por su puerta pública, así que el tiempo no corre y no "
+    "sale ningún aviso. Revise la línea, el proxy, el certificado y el nombre.",
+    "door-shut-long": "desde hace un día entero nadie logra entrar por su puerta pública. A todas las personas con un "
+    "plazo en marcha, y a sus colegas, se les avisa ahora de que el tiempo no corre y de que se busquen "
+    "por otros medios.",
+    "door-open": "ya se puede entrar de nuevo por su puerta pública y el tiempo vuelve a correr. A quienes supieron "
+    "del corte se les avisa de que terminó. Por favor, averigüe a qué se debió.",
+    "clock-jumped": "su reloj saltó más de cinco minutos. Ningún plazo se cuenta con ese reloj, pero sí todas las "
+    "fechas que se muestran a las personas. Revise qué lo mantiene en hora.",
+}
+
 NEVER: Final = """
 Escriba su frase de contraseña y sus 24 palabras únicamente en su propia computadora. Nadie se las pedirá jamás
 por correo, por teléfono ni en persona; quien lo haga no habla en nuestro nombre. Esta carta no contiene ningún
@@ -261,6 +274,31 @@ Ejecute en él `afterword operator status` y después `afterword doctor`. Ningun
 que no se puede leer se queda quieto, y hay personas esperando; por favor, revíselo hoy.
 
 El servidor: {host}
+""",
+    "outage": """
+Desde hace un día no se puede entrar por su puerta pública al servidor que envía estas cartas. A quien lo cuida
+se le avisa.
+
+- Nada se ha perdido y nada se entrega mientras tanto: el tiempo en que nadie puede dar señal de vida no cuenta.
+Nadie queda en falta.
+
+- Hasta que vuelva tampoco sale ningún aviso. Por eso, no espere que el servidor le diga si alguien está bien:
+búsquense por otros medios, con números que ya tengan.
+
+- No escriba sobre esto por correo ni por chat.
+
+No tiene que hacer nada en su computadora. Le avisaremos cuando haya terminado.
+""",
+    "outage-over": """
+El servidor al que, según le dijimos, no se podía entrar vuelve a estar accesible, y el tiempo sigue desde donde se
+había detenido.
+
+Nada se entregó por esa causa. Las alarmas en marcha comenzaron de nuevo su etapa actual, así que algunas fechas son
+posteriores a las que conocía.
+
+Para ver cómo están las cosas, ejecute `afterword status`. De quien se espera una señal de vida, que la dé ahora:
+
+$ afterword checkin
 """,
     "test": """
 Esto es una prueba y ha funcionado: las cartas llegan a esta dirección. No tiene que hacer nada.

@@ -103,9 +103,10 @@ def post_operator(
     facts: Facts,
     dossier: str | None = None,
     climb: int | None = None,
+    letter: str | None = None,
 ) -> None:
     """A row for the operator, whose addresses are the deliverer's to know."""
-    _add(records, custodian, now, kind, None, None, facts, dossier, climb, None, 0)
+    _add(records, custodian, now, kind, None, None, facts, dossier, climb, letter, 0)
 
 
 def _add(
@@ -148,6 +149,7 @@ def _add(
 def claim(records: Records, limit: int) -> list[Letter]:
     """Letters that are due now and are ours alone until their lease ends."""
     with records.transaction() as now:
+        records.save_delivery(now.lived)
         return [
             msgspec.structs.replace(letter, lease=now.lived + LEASE)
             for letter in records.due_letters(now.lived, limit)

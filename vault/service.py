@@ -20,7 +20,7 @@ class Service:
     """The one durable row. `boot` names the kernel run whose clock `at`, `probed` and `grown` were read on (ms).
 
     `lived` and `served` in ms; `era` counts the gaps after which late stages begin anew; `life` is a random
-    name that changes when a backup is restored.
+    name that changes when a backup is restored; `stood` is what was lived since `served` last grew.
     """
 
     life: str
@@ -31,6 +31,7 @@ class Service:
     probed: int | None
     grown: int
     era: int
+    stood: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,12 @@ def advance(service: Service, boot_id: str, boot: int, tick: int) -> Service:
     if service.boot != boot_id:
         return service
     grown_by = min(max(boot - service.at, 0), CLAMP_TICKS * tick)
-    moved = replace(service, at=max(boot, service.at), lived=service.lived + grown_by)
+    moved = replace(
+        service,
+        at=max(boot, service.at),
+        lived=service.lived + grown_by,
+        stood=service.stood + grown_by,
+    )
     if not grown_by or service.probed is None or boot - service.probed > FRESH_TICKS * tick:
         return moved
     stood_still = boot - service.grown > GAP
@@ -72,6 +78,7 @@ def advance(service: Service, boot_id: str, boot: int, tick: int) -> Service:
         moved,
         served=service.served + grown_by,
         grown=boot,
+        stood=0,
         era=service.era + 1 if stood_still else service.era,
     )
 

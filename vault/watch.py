@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from vault import envelope, ledger, outbox, release, statements, switch, wire
+from vault import alarms, envelope, ledger, outbox, release, statements, switch, wire
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Damaged, NotFound, Untrusted
+from vault.errors import AfterwordError, Damaged, NotFound
 from vault.letters import Facts, LetterKind
 from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
-from vault.statements import Acknowledgement, CheckIn
+from vault.statements import CheckIn
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier, Letter
 from vault.switch import Audience, Elapsed, Event, Landed, Notice, Stage, Tried, Withdraw
@@ -153,6 +153,7 @@ def _all_clear(
 def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
     """A letter was accepted: a stage that waited for just this one runs from now. An alarm that arrived after it
     was over is followed by its all-clear."""
+    alarms.landed(records, custodian, now, letter)
     dossier = None if letter.dossier is None else records.dossier(letter.dossier)
     if dossier is None:
         return
@@ -182,13 +183,17 @@ def check_in(
         if stored is not None:
             # The same answer, and the truth of today: what cannot be moved now was not moved by it either.
             return stored.acknowledgement, _unmoved(records, now, account)
-        account = _remembered(records, custodian, now, account, request.last)
+        known_to_her = ledger.present(records, custodian, now, account, request.last)
+        # Her nonce is of the life that she asked it in.
         ledger.check(records, custodian, now, account, given)
+        now = known_to_her.now
         refused = _unmoved(records, now, account)
         left = {each.dossier for each in refused}
         for dossier in records.names_of(account.id):
             if dossier not in left:
                 apply(records, custodian, now, dossier, switch.CheckIn())
+        if known_to_her.lost:
+            give_time_again(records, custodian, now, account.id)
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
 
@@ -206,19 +211,21 @@ def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMo
     return refused
 
 
-def _remembered(
-    records: Records, custodian: Custodian, now: Moment, account: Account, last: str | None
-) -> Account:
-    """What her last acknowledgement proves that this server forgot: then it adopts her number and is marked."""
-    if last is None:
-        return account
-    kept = statements.read(last.encode(), custodian.card.verify_key, Acknowledgement)
-    if kept.account != account.card_hash or kept.server != custodian.hash:
-        raise Untrusted("The acknowledgement sent along is of another account or server.")
-    if kept.seq <= account.seq:
-        return account
-    records.mark_account(account.id)
-    return ledger.note(records, now, account.id, "forgot", seq=kept.seq, number=kept.number)
+def give_time_again(records: Records, custodian: Custodian, now: Moment, account: str) -> None:
+    """This server has forgotten something of this person's: a check-in may be among it, so every switch that they
+    are concerned with has its whole ladder before it again. Once in each life of the server, whoever asks."""
+    for dossier in (*records.names_of(account), *records.names_shared_with(account)):
+        try:
+            restored(records, custodian, now, dossier)
+        except Damaged as wrong:
+            # A switch that does not read stands still alone; the others must not stand still with it.
+            log.error("dossier %s: no time can be given again: %s", dossier, type(wrong).__name__)
+
+
+def restored(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
+    """A whole new ladder for a switch that may have forgotten a check-in, once in each life of the server."""
+    if records.begins_anew(dossier, now.life):
+        apply(records, custodian, now, dossier, switch.Restored())
 
 
 @dataclass(slots=True)
@@ -236,18 +243,22 @@ class Watch:
         self._records = records
         self._custodian = custodian
         self._seen: tuple[Service, int] | None = None
+        self._lookout = alarms.Lookout(records, custodian)
 
     def tick(self) -> Ticked:
         """Advance time and move what is due, one move for each switch. Raises `Damaged` if the database is."""
         done = Ticked()
         with self._records.transaction() as now:
             row = self._records.service()
+            before = self._records.vigil()
             boot = self._records.clock.boot()
             if now.exact:
                 self._records.save_beat(boot)
         if not now.exact:
             self._consider_take_over(now)
             return done
+        if row is not None and before is not None:
+            self._lookout.look(row, before)
         if row is None or boot - row.grown > GAP:
             # What ran out just before a long gap waits for its end, when late stages begin anew.
             return done

@@ -10,14 +10,26 @@ ALTER TABLE switches ADD COLUMN held BIGINT;
 ALTER TABLE switches ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE switches ADD COLUMN crowd INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX switches_armed ON switches (dossier) WHERE stage = 'armed';
-CREATE INDEX switches_newly_late ON switches (entered) WHERE stage = 'reminded';
+CREATE INDEX switches_newly_late ON switches (crowd, entered) WHERE stage = 'reminded' AND renewals = 0;
 CREATE TABLE holds (
     hash TEXT PRIMARY KEY, dossier TEXT NOT NULL REFERENCES dossiers (id),
     account TEXT NOT NULL REFERENCES accounts (id),
     ladder BIGINT NOT NULL, because TEXT NOT NULL, asked BIGINT NOT NULL, until BIGINT, wall BIGINT NOT NULL
 );
 CREATE INDEX holds_of_dossier ON holds (dossier, ladder);
+CREATE TABLE waves (
+    number INTEGER PRIMARY KEY, many BIGINT NOT NULL, last BIGINT NOT NULL, waited BIGINT, wall BIGINT NOT NULL
+);
+ALTER TABLE switches ADD COLUMN anew TEXT;
+CREATE TABLE lives (life TEXT PRIMARY KEY);
+ALTER TABLE service ADD COLUMN stood BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE service ADD COLUMN delivered BIGINT;
 ALTER TABLE service ADD COLUMN alarm INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE service ADD COLUMN outage BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE service ADD COLUMN told TEXT NOT NULL DEFAULT '';
+ALTER TABLE service ADD COLUMN lead BIGINT;
+ALTER TABLE service ADD COLUMN lead_boot TEXT;
+CREATE INDEX outbox_by_name ON outbox (letter) WHERE kind IN ('outage', 'outage-over', 'operator-trouble');
 CREATE TABLE gaps (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, length BIGINT, lived BIGINT NOT NULL, wall BIGINT NOT NULL
 );

@@ -14,12 +14,13 @@ from vault.errors import Damaged
 from vault.service import Moment, Service
 from vault.storage.database import Database
 from vault.storage.records.dossiers import Dossiers
+from vault.storage.records.gaps import Gaps
 from vault.storage.records.letters import Letters
 from vault.storage.records.people import People
 from vault.storage.records.switches import Switches
 
 
-class Records(People, Dossiers, Switches, Letters):
+class Records(People, Dossiers, Switches, Letters, Gaps):
     """`tick` in ms. One per process; each thread has its own connection underneath."""
 
     def __init__(self, db: Database, clock: Clock, tick: int) -> None:
@@ -58,6 +59,8 @@ class Records(People, Dossiers, Switches, Letters):
             row = self._service_row()
             if row.boot != self.clock.boot_id():
                 self.save_service(service.take_over(row, self.clock.boot_id(), self.clock.boot()))
+                self.forget_beat()
+                self.note_gap("takeover", None, row.lived, self.clock.wall())
 
     def note_probe(self, boot: int) -> None:
         """A request through the public door succeeded at this reading of the boot clock."""
@@ -67,6 +70,13 @@ class Records(People, Dossiers, Switches, Letters):
     def begin_new_life(self, life: str) -> None:
         """After a restore; inside a transaction of its own kind, before anything else runs."""
         self.save_service(replace(self._service_row(), life=life))
+
+    def end_life(self, life: str) -> None:
+        """From now on, that something of this life is missing is nothing new."""
+        self.db.run("INSERT INTO lives (life) VALUES (:life) ON CONFLICT (life) DO NOTHING", life=life)
+
+    def is_past_life(self, life: str) -> bool:
+        return self.db.one("SELECT 1 AS yes FROM lives WHERE life = :life", life=life) is not None
 
     def _service_row(self) -> Service:
         row = self.service()

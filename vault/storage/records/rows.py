@@ -128,6 +128,42 @@ class Change(Row, frozen=True):
     told: int
 
 
+class Hold(Row, frozen=True):
+    """A colleague's signature that she was reached. `asked` and `until` in `served`; `until` is null as long as a
+    second signature is needed."""
+
+    hash: str
+    dossier: str
+    account: str
+    ladder: int
+    because: str
+    asked: int
+    until: int | None
+    wall: int
+
+
+class ShownHold(Row, frozen=True):
+    """The same for those who may see it: whose card signed it, and what was signed."""
+
+    card: str
+    because: str
+    asked: int
+    until: int | None
+    wall: int
+    statement: bytes
+
+
+class Wave(Row, frozen=True):
+    """Many who fell silent together: how many, when the last of them did, and when a release last waited for it
+    (`served`)."""
+
+    number: int
+    many: int
+    last: int
+    waited: int | None
+    wall: int
+
+
 class Released(Row, frozen=True):
     dossier: str
     envelope: bytes

@@ -3,7 +3,7 @@
 from vault import switch
 from vault.errors import Damaged, StaleVersion
 from vault.service import Service
-from vault.storage.records.rows import Row, Rows
+from vault.storage.records.rows import Hold, Row, Rows, ShownHold, Wave
 from vault.switch import Stage, Switch
 
 
@@ -17,13 +17,15 @@ class Versioned(Row, frozen=True):
 
 
 class Server(Row, frozen=True):
-    """The one row about the server itself; `tally` numbers its letters, `key_copied` is ms UTC."""
+    """The one row about the server itself; `tally` numbers its letters, `key_copied` is ms UTC, `url` the address that
+    the world knows it by."""
 
     keyring: bytes
     card: bytes
     key_recipient: str
     key_copied: int | None
     tally: int
+    url: str | None = None
 
 
 class Switches(Rows):
@@ -60,6 +62,17 @@ class Switches(Rows):
         )
         if moved != 1:
             raise StaleVersion(f"Dossier {seen.dossier} was moved by somebody else in between; try again.")
+
+    def begins_anew(self, dossier: str, life: str) -> bool:
+        """Note that this switch was given all its time again in this life of the server; False if it was before."""
+        return (
+            self.db.run(
+                "UPDATE switches SET anew = :life WHERE dossier = :dossier AND (anew IS NULL OR anew <> :life)",
+                dossier=dossier,
+                life=life,
+            )
+            == 1
+        )
 
     def due_switches(
         self, served: int, limit: int, after: tuple[int, str] = (-1, "")
@@ -116,6 +129,77 @@ class Switches(Rows):
             )
         }
 
+    # holds
+
+    def add_hold(self, hold: Hold) -> None:
+        self._insert("holds", hold)
+
+    def holds_of(self, dossier: str, ladder: int) -> list[Hold]:
+        """Those of one climb, in the order in which they were signed."""
+        return self._all(
+            Hold,
+            "SELECT * FROM holds WHERE dossier = :id AND ladder = :ladder ORDER BY asked, hash",
+            id=dossier,
+            ladder=ladder,
+        )
+
+    def newest_holds(self, dossier: str, ladder: int, limit: int) -> list[ShownHold]:
+        """The newest of one climb with their signatures, the newest first."""
+        return self._all(
+            ShownHold,
+            "SELECT a.card_hash AS card, h.because, h.asked, h.until, h.wall, s.envelope AS statement FROM holds h "
+            "JOIN accounts a ON a.id = h.account JOIN statements s ON s.hash = h.hash "
+            "WHERE h.dossier = :id AND h.ladder = :ladder ORDER BY h.asked DESC, h.hash LIMIT :limit",
+            id=dossier,
+            ladder=ladder,
+            limit=limit,
+        )
+
+    def begin_hold(self, hash: str, until: int) -> None:
+        """A second signature has come for this one."""
+        self.db.run("UPDATE holds SET until = :until WHERE hash = :hash", hash=hash, until=until)
+
+    # many at once: each of these reads no more rows than it says
+
+    def count_newly_late(self, since: int) -> int:
+        """How many fell silent after this `served`, and still are in the first stage of it."""
+        row = self.db.one(
+            "SELECT COUNT(*) AS many FROM switches WHERE stage = 'reminded' AND renewals = 0 "
+            "AND crowd IN (0, 1) AND entered > :since",
+            since=since,
+        )
+        return 0 if row is None else int(row["many"])
+
+    def count_armed(self, most: int) -> int:
+        """How many are armed, counted no further than `most`."""
+        row = self.db.one(
+            "SELECT COUNT(*) AS many FROM (SELECT 1 FROM switches WHERE stage = 'armed' LIMIT :most) AS some",
+            most=most,
+        )
+        return 0 if row is None else int(row["many"])
+
+    def newly_late(self, since: int, limit: int) -> list[str]:
+        """Some of those that `count_newly_late` counts, and that nobody has marked."""
+        return [
+            str(row["dossier"])
+            for row in self.db.all(
+                "SELECT dossier FROM switches WHERE stage = 'reminded' AND renewals = 0 AND crowd = 0 "
+                "AND entered > :since ORDER BY entered LIMIT :limit",
+                since=since,
+                limit=limit,
+            )
+        ]
+
+    def newest_wave(self) -> Wave | None:
+        return self._one(Wave, "SELECT * FROM waves ORDER BY number DESC LIMIT 1")
+
+    def save_wave(self, wave: Wave) -> None:
+        self.db.run(
+            "INSERT INTO waves (number, many, last, waited, wall) VALUES (:number, :many, :last, :waited, :wall) "
+            "ON CONFLICT (number) DO UPDATE SET many = :many, last = :last, waited = :waited, wall = :wall",
+            **{name: getattr(wave, name) for name in Wave.__struct_fields__},
+        )
+
     # service time
 
     def service(self) -> Service | None:
@@ -131,10 +215,11 @@ class Switches(Rows):
 
     def save_service(self, service: Service) -> None:
         self.db.run(
-            "INSERT INTO service (id, life, boot, at, lived, served, probed, grown, era) "
-            "VALUES (1, :life, :boot, :at, :lived, :served, :probed, :grown, :era) ON CONFLICT (id) DO UPDATE SET "
+            "INSERT INTO service (id, life, boot, at, lived, served, probed, grown, era, stood) "
+            "VALUES (1, :life, :boot, :at, :lived, :served, :probed, :grown, :era, :stood) "
+            "ON CONFLICT (id) DO UPDATE SET "
             "life = :life, boot = :boot, at = :at, lived = :lived, served = :served, probed = :probed, "
-            "grown = :grown, era = :era",
+            "grown = :grown, era = :era, stood = :stood",
             **{name: getattr(service, name) for name in Service.__slots__},
         )
 
@@ -150,7 +235,7 @@ class Switches(Rows):
 
     def server(self) -> Server | None:
         return self._one(
-            Server, "SELECT keyring, card, key_recipient, key_copied, tally FROM server WHERE id = 1"
+            Server, "SELECT keyring, card, key_recipient, key_copied, tally, url FROM server WHERE id = 1"
         )
 
     def add_server(self, server: Server) -> None:
@@ -164,3 +249,6 @@ class Switches(Rows):
 
     def confirm_key_copy(self, wall: int) -> None:
         self.db.run("UPDATE server SET key_copied = :wall WHERE id = 1", wall=wall)
+
+    def save_url(self, url: str | None) -> None:
+        self.db.run("UPDATE server SET url = :url WHERE id = 1", url=url)
