@@ -71,6 +71,7 @@ EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.BadUsage, 2),
     (errors.NoSpace, 10),
     (errors.Refused, 3),
+    (errors.DiskFailed, os.EX_IOERR),
     (errors.NotFound, 4),
     (errors.Conflict, 5),
     (errors.Untrusted, 6),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from cli import terminal
-from vault.clock import SystemClock
+from vault.clock import MINUTE, SystemClock
 from vault.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 PROBE_PATIENCE: Final = 10_000
+MOST_SILENT_WEB: Final = 2 * MINUTE
+MOST_SILENT_DELIVERER: Final = 15 * MINUTE
+"""A round may be one letter to several addresses of the operator, each with the whole patience of a courier."""
 
 
 def server_options(command: F) -> F:
@@ -74,9 +77,16 @@ def serve(settings: Settings) -> None:
             compose.courier(settings).close()
         fresh = compose.found(settings)
         vault = compose.open_vault(settings)
-        url = settings.url or address
+        compose.remember_url(vault)
+        known = compose.public_url(vault)
+        url = known or address
         terminal.result(f"Afterword serves {url} from {settings.data}")
         terminal.result(f"The ten words of its card: {' '.join(vault.custodian.card.fingerprint.words())}")
+        if settings.url is None and known is not None:
+            terminal.warn(
+                f"no address was given, so it knocks at the one that it remembers, {known}: if another server answers "
+                "there, no time counts here. If this one has moved, start it with --url https://ITS-NEW-ADDRESS."
+            )
         if settings.short:
             terminal.warn("plans of seconds are allowed here; this server is for rehearsals only.")
         if settings.mail is None:
@@ -106,7 +116,7 @@ def serve(settings: Settings) -> None:
 
 
 def _parts(settings: Settings, address: str) -> Sequence["Part"]:
-    from web.serve import LISTENER, PARENT, Part
+    from web.serve import LISTENER, PARENT, PULSE, Part
 
     def command(name: str, *more: str) -> list[str]:
         # The console script's own words, and never what happens to lie in the current folder.
@@ -116,67 +126,88 @@ def _parts(settings: Settings, address: str) -> Sequence["Part"]:
             given += ["--url", settings.url]
         if settings.short:
             given += ["--allow-short"]
-        return [*start, *given, *more, "--parent", PARENT]
+        return [*start, *given, *more, "--parent", PARENT, "--pulse", PULSE]
 
     parts = [
-        Part("web", command("web", "--listener", LISTENER)),
-        Part("watch", command("watch", "--address", address)),
+        Part("web", command("web", "--listener", LISTENER), MOST_SILENT_WEB),
+        Part("watch", command("watch", "--address", address), max(MINUTE, 60 * settings.tick)),
     ]
     if settings.mail is not None:
-        parts.append(Part("deliver", command("deliver", "--address", address)))
+        parts.append(Part("deliver", command("deliver", "--address", address), MOST_SILENT_DELIVERER))
     return parts
 
 
-def _tie(parent: int | None) -> None:
-    if parent is not None:
-        from web.serve import tie_to_parent
+def _begin(settings: Settings, parent: int | None, pulse: int | None) -> Callable[[], None]:
+    """What each part does first; gives what it calls to show that it lives."""
+    from web.serve import pulse_into, tie_to_parent
 
+    if parent is not None:
         tie_to_parent(parent)
+    else:
+        from vault import compose
+
+        compose.settle(settings)
+    return pulse_into(pulse)
+
+
+def _ready() -> None:
+    """For a unit of its own; under a parent nobody listens."""
+    from web.serve import notify
+
+    notify("READY=1")
 
 
 @click.command()
 @server_options
 @click.option("--listener", type=int, hidden=True)
 @click.option("--parent", type=int, hidden=True)
-def web(settings: Settings, listener: int | None, parent: int | None) -> None:
+@click.option("--pulse", type=int, hidden=True)
+def web(settings: Settings, listener: int | None, parent: int | None, pulse: int | None) -> None:
     """Answer requests; nothing else."""
-    _tie(parent)
+    beat = _begin(settings, parent, pulse)
+    from vault.storage.disk import Disk
     from web.listener import address_of, listen, take_over
     from web.workers import run_web
+
+    # Every worker has its own copy.
+    disk = Disk()
 
     def load() -> "Flask":
         from vault import compose
         from web import create_app
 
-        return create_app(compose.open_vault(settings))
+        return create_app(compose.open_vault(settings, disk))
 
     if listener is None:
         socket = listen(settings.bind, settings.port)
         terminal.result(f"Answering at {address_of(socket)}")
     else:
         socket = take_over(listener)
-    run_web(settings, socket, load)
+    run_web(settings, socket, load, lambda: disk.failed, beat)
 
 
 @click.command()
 @server_options
 @click.option("--parent", type=int, hidden=True)
+@click.option("--pulse", type=int, hidden=True)
 @click.option("--address", hidden=True)
-def watch(settings: Settings, parent: int | None, address: str | None) -> None:
+def watch(settings: Settings, parent: int | None, pulse: int | None, address: str | None) -> None:
     """Let the switches tick; nothing else."""
-    _tie(parent)
+    beat = _begin(settings, parent, pulse)
     from vault import compose
-    from vault.couriers.probe import Door
-    from vault.scheduler import run_watch, until_told
-    from vault.service import PROBE_TICKS
+    from vault.couriers.heartbeat import Heartbeat
+    from vault.scheduler import Chore, run_watch, until_told
+    from vault.service import FRESH_TICKS, PROBE_TICKS
 
     stop = until_told()
     vault = compose.open_vault(settings)
-    door = Door(
-        settings.probe_url or settings.url or address or address_here(settings),
-        settings.probe_proxy,
-        PROBE_PATIENCE,
-    )
+    compose.remember_url(vault)
+    door = compose.door(vault, address or address_here(settings), PROBE_PATIENCE)
+    chores = []
+    if settings.heartbeat_url is not None:
+        outside = Heartbeat(settings.heartbeat_url, settings.probe_proxy)
+        chores.append(Chore("heartbeat", compose.heartbeat(vault, outside), FRESH_TICKS * settings.tick))
+    _ready()
     run_watch(
         compose.watch_ticker(vault, terminal.warn),
         settings.tick,
@@ -184,27 +215,32 @@ def watch(settings: Settings, parent: int | None, address: str | None) -> None:
         PROBE_TICKS * settings.tick,
         lambda opened: compose.note_probe(vault, opened),
         stop,
+        chores,
+        beat,
     )
 
 
 @click.command()
 @server_options
 @click.option("--parent", type=int, hidden=True)
+@click.option("--pulse", type=int, hidden=True)
 @click.option("--address", hidden=True)
-def deliver(settings: Settings, parent: int | None, address: str | None) -> None:
+def deliver(settings: Settings, parent: int | None, pulse: int | None, address: str | None) -> None:
     """Hand over the letters that are waiting; nothing else."""
-    _tie(parent)
+    beat = _begin(settings, parent, pulse)
     from vault import compose
     from vault.scheduler import run_deliver, until_told
 
     stop = until_told()
     vault = compose.open_vault(settings)
-    courier = compose.courier(settings)
-    sender = compose.sender(settings, settings.url or address or address_here(settings))
+    sender = compose.sender(settings, compose.public_url(vault) or address or address_here(settings))
+    lines = compose.deliver_lines(vault, sender)
+    _ready()
     try:
-        run_deliver(lambda: compose.deliver_some(vault, courier, sender), settings.tick, stop)
+        run_deliver(lines[0].deliver, settings.tick, stop, beat, [line.deliver for line in lines[1:]])
     finally:
-        courier.close()
+        for line in lines:
+            line.close()
 
 
 def write_invite(vault: "Vault", url: str) -> str:

@@ -13,23 +13,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vault import accounts, age, cooling, custodian, deposit, keeping, outbox, watch
+from vault import accounts, age, alarms, cooling, custodian, deposit, keeping, outbox, watch
 from vault.clock import HOUR, MINUTE, SystemClock
 from vault.couriers import Courier
+from vault.couriers.heartbeat import Heartbeat
 from vault.couriers.probe import Door
 from vault.couriers.smtp import SmtpCourier
 from vault.custodian import Custodian
-from vault.errors import BadUsage, Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.errors import (
+    BadUsage,
+    Conflict,
+    Damaged,
+    DiskFailed,
+    Malformed,
+    NoSpace,
+    NotFound,
+    Refused,
+    Untrusted,
+)
 from vault.keeping import Copied
 from vault.outbox import Sender
-from vault.service import Moment
-from vault.settings import Settings
+from vault.service import FRESH_TICKS, Moment
+from vault.settings import Settings, is_local
 from vault.storage.ballast import Ballast
 from vault.storage.database import Database, open_database
+from vault.storage.disk import Disk
 from vault.storage.objects import Objects, open_objects
 from vault.storage.records import Records
 from vault.storage.records.rows import Letter
 from vault.storage.records.switches import Server
+from vault.turns import LINES, Turns
 
 HOUSEKEEPING: Final = MINUTE
 CHECKED: Final = HOUR
@@ -44,8 +57,9 @@ VITAL: Final = (
     "outbox",
 )
 """What must read for anybody to be warned or released to; small, whatever people deposit."""
-LETTERS_AT_ONCE: Final = 20
 SLOW_MAIL: Final = MINUTE // 2
+REHEARSED: Final = 10.0
+"""Seconds that a mail server has for an answer where plans of seconds are allowed."""
 STALE_AFTER_TICKS: Final = 12
 MARK_LIVES: Final = MINUTE
 
@@ -62,11 +76,31 @@ class Vault:
     custodian: Custodian
 
 
+def settle(settings: Settings) -> None:
+    """Before a part of a server begins that no parent has started: what `found` does for a whole one."""
+    database = open_database(settings.database)
+    try:
+        _settle(database)
+        database.migrate()
+        database.check(*VITAL)
+    finally:
+        database.close()
+
+
+def _settle(database: Database) -> None:
+    try:
+        database.settle()
+    except NoSpace as wrong:
+        # Nothing of it is lost, and check-ins find the room that is kept for them.
+        log.error("the log stays as it is: %s", wrong)
+
+
 def found(settings: Settings, label: str = "Afterword server") -> bool:
     """Bring the database up to date, and on a fresh one make the server's keys; true if it was fresh."""
     clock = SystemClock()
     database = open_database(settings.database)
     try:
+        _settle(database)
         database.migrate()
         records = Records(database, clock, settings.tick)
         if records.server() is not None:
@@ -86,11 +120,13 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
         database.close()
 
 
-def open_vault(settings: Settings) -> Vault:
-    """The server whose data these settings name. `Refused` when there is none, or the key is not its own."""
-    database = open_database(settings.database)
+def open_vault(settings: Settings, disk: Disk | None = None) -> Vault:
+    """The server whose data these settings name. `Refused` when there is none, or the key is not its own. `disk`
+    tells the caller whether what this process writes is still taken."""
+    disk = disk or Disk()
+    database = open_database(settings.database, disk)
     database.migrate()
-    return assemble(settings, database, open_objects(settings.objects))
+    return assemble(settings, database, open_objects(settings.objects, disk))
 
 
 def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:
@@ -227,7 +263,7 @@ def _forget_drafts(path: Path) -> None:
 
 def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]:
     """One beat of the watch: move what is due, let what has cooled take effect, now and then tidy up."""
-    keeper = watch.Watch(vault.records, vault.custodian)
+    keeper = watch.Watch(vault.records, vault.custodian, mass_hold=vault.settings.mass_hold)
     ballast = Ballast(vault.settings.data, vault.settings.low_water)
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
@@ -264,8 +300,62 @@ def _tidy(vault: Vault) -> None:
         deposit.sweep(vault.records, vault.objects)
         # Whoever deleted a secret asked for this at once, and may have found a reader in the way.
         vault.records.db.forget(copies=False)
+    except DiskFailed:
+        raise
     except Exception as wrong:
         log.error("tidying up failed: %s", type(wrong).__name__)
+
+
+def public_url(vault: Vault) -> str | None:
+    """The address that the world knows this server by: the one it was given now, or the one that it remembers."""
+    server = vault.records.server()
+    if server is None:
+        raise Damaged("The row about the server itself is gone; restore a backup.")
+    return vault.settings.url or server.url
+
+
+def remember_url(vault: Vault) -> None:
+    """Keep the address that the server is started with; one that leads only to this computer makes it forget."""
+    given, server = vault.settings.url, vault.records.server()
+    if given is None or server is None:
+        return
+    kept = None if is_local(given) else given
+    if server.url != kept:
+        with vault.records.transaction():
+            vault.records.save_url(kept)
+
+
+def door(vault: Vault, here: str, timeout: int) -> Door:
+    """Where the watch knocks. A server that has forgotten nothing but its setting, or a copy of one on another
+    computer, must not knock at its own loopback (`here`) and take that for the world."""
+    settings = vault.settings
+    return Door(
+        settings.probe_url or public_url(vault) or here, settings.probe_proxy, timeout, settings.witness_urls
+    )
+
+
+def heartbeat(vault: Vault, outside: Heartbeat) -> Callable[[], None]:
+    """Tell an outside watcher that all is well, now and then; once that it is not, and then nothing until it is."""
+    clock, settings = vault.records.clock, vault.settings
+    begun = clock.boot()
+    cried = False
+
+    def beat() -> None:
+        nonlocal cried
+        if clock.boot() - begun < FRESH_TICKS * settings.tick:
+            return
+        row = vault.records.service()
+        if row is not None and row.boot != clock.boot_id():
+            return  # another host counts, and speaks
+        if alarms.ailments(vault.records, settings.mail is not None):
+            cried = cried or outside.ill()
+            return
+        cried = False
+        if outside.well():
+            with vault.records.transaction() as now:
+                vault.records.save_pulse(now.lived)
+
+    return beat
 
 
 def knock(vault: Vault, door: Door) -> bool:
@@ -290,7 +380,9 @@ def courier(settings: Settings) -> Courier:
             "No mail server is set, so no warning could ever be sent; set AFTERWORD_SMTP=smtp://HOST:PORT.",
             code="no-mail",
         )
-    return SmtpCourier(settings.mail, authorities=settings.mail.authorities)
+    # With ticks of a fifth of a second a line that hangs must be free again before a whole ladder has passed.
+    shorter = {"patience": REHEARSED, "whole_patience": 2 * REHEARSED} if settings.short else {}
+    return SmtpCourier(settings.mail, authorities=settings.mail.authorities, **shorter)
 
 
 def sender(settings: Settings, host: str | None = None) -> Sender:
@@ -303,35 +395,71 @@ def sender(settings: Settings, host: str | None = None) -> Sender:
     )
 
 
-def deliver_some(vault: Vault, courier: Courier, sender: Sender) -> int:
-    """Try letters that are due now; how many were accepted."""
+def deliver_some(vault: Vault, courier: Courier, sender: Sender, turns: Turns | None = None) -> int:
+    """Try letters that are due now; how many were accepted. One line of those that share `turns`, each with a courier
+    of its own."""
     accepted = 0
     clock = vault.records.clock
     began = clock.boot()
-    claimed = outbox.claim(vault.records, LETTERS_AT_ONCE)
-    for place, letter in enumerate(claimed):
-        if clock.boot() - began > SLOW_MAIL:
-            # Whoever has posted meanwhile gets a turn first.
-            outbox.give_back(vault.records, claimed[place:])
-            break
+    alone = turns is None
+    turns = turns or turns_of(vault, courier, sender, lines=1)
 
-        def landed(now: Moment, carried: Letter) -> None:
-            watch.landed(vault.records, vault.custodian, now, carried)
+    def landed(now: Moment, carried: Letter) -> None:
+        watch.landed(vault.records, vault.custodian, now, carried)
 
-        try:
-            accepted += outbox.deliver(
-                vault.records,
-                vault.custodian,
-                courier,
-                sender,
-                letter,
-                landed,
-                random.random(),  # noqa: S311 jitter
-            )
-        except Exception as wrong:
-            # Its lease ends by itself; the letters behind it do not wait.
-            log.error("letter %s was put aside: %s", letter.id, type(wrong).__name__)
+    # Not for ever: its caller wants to know whether to stop.
+    while clock.boot() - began <= SLOW_MAIL:
+        with turns.next() as letter:
+            if letter is None:
+                break
+            try:
+                accepted += outbox.deliver(
+                    vault.records,
+                    vault.custodian,
+                    courier,
+                    sender,
+                    letter,
+                    landed,
+                    random.random(),  # noqa: S311 jitter
+                    turns.roads,
+                )
+            except DiskFailed:
+                raise
+            except Exception as wrong:
+                # Its lease ends by itself; the letters behind it do not wait.
+                log.error("letter %s was put aside: %s", letter.id, type(wrong).__name__)
+    if alone:
+        turns.give_back()
     return accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of several that carry letters at the same time, each from its own thread over its own connection."""
+
+    vault: Vault
+    courier: Courier
+    sender: Sender
+    turns: Turns
+
+    def deliver(self) -> int:
+        return deliver_some(self.vault, self.courier, self.sender, self.turns)
+
+    def close(self) -> None:
+        self.turns.give_back()
+        self.courier.close()
+
+
+def deliver_lines(vault: Vault, sender: Sender) -> tuple[Line, ...]:
+    """All lines of one deliverer."""
+    couriers = [courier(vault.settings) for _ in range(LINES)]
+    turns = turns_of(vault, couriers[0], sender)
+    return tuple(Line(vault, each, sender, turns) for each in couriers)
+
+
+def turns_of(vault: Vault, courier: Courier, sender: Sender, lines: int = LINES) -> Turns:
+    """Who is next, for so many lines together. A letter to the operator goes to every address in one go."""
+    return Turns(vault.records, courier.longest * max(1, len(sender.operators)), lines)
 
 
 def ticking(vault: Vault) -> bool:

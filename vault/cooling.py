@@ -14,7 +14,7 @@ import msgspec
 
 from vault import ledger, letters, outbox, switch, watch
 from vault.custodian import Custodian
-from vault.errors import Damaged, NotFound, Refused
+from vault.errors import Damaged, DiskFailed, NotFound, Refused
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.statements import Dwells, Pause, PlanChange
@@ -134,6 +134,8 @@ def take_effect(records: Records, custodian: Custodian) -> int:
     for hash in ready:
         try:
             done.append(_take_effect(records, custodian, hash))
+        except DiskFailed:
+            raise
         except Exception as wrong:
             # One that does not read stands still alone.
             log.error("change %s stands still: %s", hash, type(wrong).__name__)

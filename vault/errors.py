@@ -129,6 +129,12 @@ class Damaged(AfterwordError):
     code = "damaged"
 
 
+class DiskFailed(Damaged):
+    """The disk refused what was being written. This process writes nothing more, and ends."""
+
+    code = "disk-failed"
+
+
 class BadUsage(AfterwordError):
     """The command's words do not fit together."""
 

@@ -1,7 +1,8 @@
 """The metronome: calls a function again and again, and knows nothing of what it does.
 
 Rule of this room: all truth is in our rows, so losing or doubling any beat is harmless. One thing it must not do is
-stand still: a beat that fails is logged and forgotten, and the wall clock, which APScheduler reads, may jump.
+stand still: a beat that fails is logged and forgotten, the wall clock, which APScheduler reads, may jump, and whoever
+started this process hears a pulse after each turn, so that one that hangs is noticed from outside.
 """
 
 import logging
@@ -36,6 +37,10 @@ class Chore:
     every: int
 
 
+def unheard() -> None:
+    """The pulse of a process that nobody listens to."""
+
+
 def run_watch(
     tick: Callable[[], object],
     every: int,
@@ -44,24 +49,51 @@ def run_watch(
     on_probe: Callable[[bool], None],
     stop: threading.Event,
     chores: Sequence[Chore] = (),
+    pulse: Callable[[], None] = unheard,
 ) -> None:
-    """Tick every `every` ms and knock at the public door every `probe_every` ms, until `stop` is set.
+    """Tick every `every` ms and knock at the public door every `probe_every` ms, until `stop` is set. `pulse` is
+    called after each tick, good or bad.
 
     `probe` may hang: it has a thread of its own, and `on_probe` hears what it found. Nothing stops the ticks but
     `Damaged`, from any of them: it is raised here after the last running call has ended.
     """
+
+    def heard_tick() -> None:
+        try:
+            tick()
+        finally:
+            pulse()
+
     knock = Chore("probe", lambda: on_probe(probe()), probe_every)
-    _run([Chore("tick", tick, every), knock, *chores], stop)
+    _run([Chore("tick", heard_tick, every), knock, *chores], stop)
 
 
-def run_deliver(deliver: Callable[[], int], every: int, stop: threading.Event) -> None:
-    """Deliver what is waiting every `every` ms, and go on at once while there was something."""
+def run_deliver(
+    deliver: Callable[[], int],
+    every: int,
+    stop: threading.Event,
+    pulse: Callable[[], None] = unheard,
+    beside: Sequence[Callable[[], int]] = (),
+) -> None:
+    """Deliver what is waiting every `every` ms, and go on at once while there was something. `pulse` is called after
+    each round. `beside`: further lines that do the same at the same time, each in a thread of its own."""
 
-    def empty_the_outbox() -> None:
-        while not stop.is_set() and deliver():
-            pass
+    def heard_round() -> int:
+        try:
+            return deliver()
+        finally:
+            pulse()
 
-    _run([Chore("deliver", empty_the_outbox, every)], stop)
+    def emptying(line: Callable[[], int]) -> Callable[[], None]:
+        def empty_the_outbox() -> None:
+            while not stop.is_set() and line():
+                pass
+
+        return empty_the_outbox
+
+    names = [f"deliver beside {number}" for number, _ in enumerate(beside, 1)]
+    others = [Chore(name, emptying(line), every) for name, line in zip(names, beside, strict=True)]
+    _run([Chore("deliver", emptying(heard_round), every), *others], stop)
 
 
 def until_told() -> threading.Event:

@@ -11,7 +11,7 @@ from typing import Final
 
 from vault import alarms, envelope, ledger, outbox, release, statements, switch, wire
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Damaged, NotFound
+from vault.errors import AfterwordError, Damaged, DiskFailed, NotFound
 from vault.letters import Facts, LetterKind
 from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import CheckIn
@@ -284,8 +284,11 @@ class Watch:
     def _move(self, names: list[str], done: Ticked) -> None:
         try:
             with self._records.transaction() as now:
-                moved = sum(self._move_one(now, name) for name in names)
-            done.moved += moved
+                after = [self._move_one(now, name) for name in names]
+            done.moved += sum(each is not None for each in after)
+            done.silent += sum(each is Stage.REMINDED for each in after)
+        except DiskFailed:
+            raise
         except Exception as reason:
             if len(names) == 1:
                 log.error("dossier %s stands still: %s", names[0], type(reason).__name__)

@@ -43,7 +43,7 @@ class Route:
 
     def refusals(self) -> tuple[str, ...]:
         """Every code that this address may answer."""
-        codes = set(self.refuses) | {"bug", "busy", "damaged"}
+        codes = set(self.refuses) | {"bug", "busy", "damaged", "disk-failed"}
         if self.who not in WITHOUT_SESSION:
             codes.add("unauthenticated")
         if isinstance(self.takes, type) and issubclass(self.takes, msgspec.Struct):
@@ -216,3 +216,4 @@ REFUSALS: Final[dict[str, tuple[int, str]]] = {
     "damaged": (503, "stored state does not read; nothing is guessed"),
     "no-space": (507, "the server's disk is full; nothing was half-written"),
 }
+    "disk-failed": (503, "the server's disk fails; it acknowledges nothing any more and stops"),

@@ -17,7 +17,7 @@ from vault import errors, wire
 from vault.errors import AfterwordError
 
 MEDIA_TYPE: Final = "application/problem+json"
-RETRY_AFTER: Final = {"busy": "1", "damaged": "60", "no-space": "60", "too-many": "60"}
+RETRY_AFTER: Final = {"busy": "1", "damaged": "60", "disk-failed": "60", "no-space": "60", "too-many": "60"}
 
 BY_CODE: Final[dict[str, int]] = {
     "busy": 503,
@@ -86,11 +86,15 @@ def answer(error: Exception) -> Response:
             status, code = 507, "no-space"
             sentence = "The server's disk is full; nothing was half-written. Tell its operator."
             log.error("no-space: %s", place(error))
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            status, code = 503, "busy"
+            sentence = "The server has as many files open as it may; try again in a moment."
+            log.error("busy: %s", place(error))
         case _:
             status, code, sentence = 500, "bug", BUG
             log.error("bug: %s", place(error))
     if isinstance(error, errors.Damaged):
-        log.error("damaged: %s", place(error))
+        log.error("%s: %s", error.code, place(error))
     if status == 401:
         kept["WWW-Authenticate"] = "Bearer"
     if code in RETRY_AFTER:

@@ -1,7 +1,8 @@
 """One command that runs a whole server: web, watch and deliverer as processes of their own under one parent.
 
 Rule of this room: the parent decides nothing and holds no secret for longer than its first lines. A part that dies
-is started anew; when the parent ends, however it ends, no part outlives it.
+or falls silent is started anew; when the parent ends, however it ends, no part outlives it. One part that met a
+failing disk ends them all.
 """
 
 import contextlib
@@ -19,14 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vault.clock import MINUTE, SECOND, Clock, write_duration
+from vault.clock import HOUR, MINUTE, SECOND, Clock, write_duration
 from vault.couriers.probe import Door
-from vault.errors import BadUsage, Refused
+from vault.errors import BadUsage, DiskFailed, Refused
 from web.listener import address_of, listen
 
 LISTENER: Final = "{listener}"
 PARENT: Final = "{parent}"
-"""In a part's command these stand for the listening socket's number and the parent's process id."""
+PULSE: Final = "{pulse}"
+"""In a part's command these stand for the listening socket's number, the parent's process id, and the number of a
+pipe into which the part writes a byte now and then."""
+
+DISK_EXIT: Final = os.EX_IOERR
+"""How a part ends that may not write any more, and then the whole server. Not to be started again by itself."""
 
 DRAIN: Final = 30
 """Seconds that requests under way are given when the server stops."""
@@ -38,15 +44,21 @@ _PATIENCE: Final = (DRAIN + 5) * SECOND
 _PORT_PATIENCE: Final = 5 * SECOND
 _SLOW_START: Final = 30 * SECOND
 _DAMAGED_EXIT: Final = 9
+_LONGEST_TURN: Final = (
+    3 * SECOND
+)  # what one turn of the parent counts for, however long it was stopped itself
+_LONGEST_SILENCE: Final = HOUR
 _PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process of a server. `command` may hold `LISTENER` and `PARENT`."""
+    """One process of a server. `command` may hold `LISTENER`, `PARENT` and `PULSE`; with the last, a part that is
+    silent for `silence` ms is killed."""
 
     name: str
     command: Sequence[str]
+    silence: int = 5 * MINUTE
 
 
 def serve(
@@ -113,12 +125,42 @@ def notify(state: str) -> None:
         out.send(state.encode())
 
 
+def pulse_into(descriptor: int | None) -> Callable[[], None]:
+    """What a part calls when it has done something: a byte for its parent, or a word for systemd if that wants one."""
+    wanted = _watched_by_systemd()
+
+    def pulse() -> None:
+        if descriptor is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # a full pipe was heard, and a parent that is gone needs nothing
+                os.write(descriptor, b".")
+        if wanted:
+            notify("WATCHDOG=1")
+
+    if descriptor is not None:
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
+    return pulse
+
+
+def _watched_by_systemd() -> bool:
+    """Whether the unit has a WatchdogSec, and means this process."""
+    return bool(os.environ.get("WATCHDOG_USEC")) and os.environ.get("WATCHDOG_PID") in {
+        None,
+        str(os.getpid()),
+    }
+
+
 def tie_to_parent(parent: int) -> None:
     """Die with the process that started this one, even if that is killed. Called first thing by every part."""
     if sys.platform == "linux":  # elsewhere a killed parent leaves its parts to the operator
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before we could tie ourselves to it
         os._exit(1)
+
+
+_OF_SYSTEMD: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
 
 class _Child:
@@ -130,25 +172,59 @@ class _Child:
         self.started = 0
         self.due = 0
         self.wait = _FIRST_WAIT
+        self.patience = part.silence
+        self._silent = 0
+        self._pulse: int | None = None
 
     def start(self, listener: socket.socket, now: int) -> None:
-        words = {LISTENER: str(listener.fileno()), PARENT: str(os.getpid())}
-        # NOTIFY_SOCKET is the parent's alone: gunicorn would report itself ready over it.
-        environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
-        self.process = subprocess.Popen(
-            [words.get(word, word) for word in self.part.command],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[listener.fileno()] if LISTENER in self.part.command else [],
-            env=environment,
-            process_group=0,  # a Ctrl-C at the terminal is for the parent, which stops the parts in good order
-        )
-        self.started = now
+        heard, pulse = os.pipe()
+        os.set_blocking(heard, False)
+        words = {LISTENER: str(listener.fileno()), PARENT: str(os.getpid()), PULSE: str(pulse)}
+        # What is systemd's is the parent's alone: gunicorn would report itself ready over it.
+        environment = {name: value for name, value in os.environ.items() if name not in _OF_SYSTEMD}
+        try:
+            self.process = subprocess.Popen(
+                [words.get(word, word) for word in self.part.command],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[int(words[word]) for word in (LISTENER, PULSE) if word in self.part.command],
+                env=environment,
+                process_group=0,  # a Ctrl-C at the terminal is for the parent, which stops the parts in good order
+            )
+        except BaseException:
+            os.close(heard)
+            raise
+        finally:
+            os.close(pulse)
+        self.started, self._silent = now, 0
+        if PULSE in self.part.command:
+            self._pulse = heard
+        else:
+            os.close(heard)
+
+    def has_hung(self, ran: int) -> bool:
+        """Whether it was silent for longer than it may be; then it is killed. `ran`: ms since this was asked last."""
+        if self._pulse is None or self.process is None:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._pulse, 65_536):
+                self._silent = 0
+                return False
+        self._silent += ran
+        if self._silent < self.patience:
+            return False
+        self.signal(signal.SIGKILL)
+        # It may only be slow, on a large database or a poor disk: then more patience helps, and haste never would.
+        self._silent, self.patience = 0, min(2 * self.patience, max(_LONGEST_SILENCE, self.part.silence))
+        return True
 
     def reap(self, now: int) -> int | None:
         """Its exit status if it has just died; then `due` is when to start it again."""
         if self.process is None or (status := self.process.poll()) is None:
             return None
         self.process = None
+        if self._pulse is not None:
+            os.close(self._pulse)
+            self._pulse = None
         steady = now - self.started >= _STEADY
         # What is damaged does not mend within a second, and is not to be tried in haste.
         self.wait = _LONGEST_WAIT if status == _DAMAGED_EXIT else _FIRST_WAIT if steady else self.wait
@@ -181,16 +257,32 @@ class _Parent:
     def run(self, address: str) -> None:
         try:
             self._run(Door(address, timeout=2 * SECOND), address)
+        except DiskFailed:
+            self._kill()
+            raise
         finally:
             self._stop()
 
     def _run(self, door: Door, address: str) -> None:
-        began = self._clock.boot()
+        began = before = self._clock.boot()
         ready = warned = False
+        watched = _watched_by_systemd()
         while True:
             now = self._clock.boot()
+            # While all of us were stopped nobody was silent.
+            ran, before = min(now - before, _LONGEST_TURN), now
+            if watched:
+                notify("WATCHDOG=1")
             for child in self._children:
+                if child.has_hung(ran):
+                    self._say(f"{child.part.name} does not answer any more; it is killed and started again.")
                 if (status := child.reap(now)) is not None:
+                    if status == DISK_EXIT:
+                        raise DiskFailed(
+                            f"{child.part.name} met a disk that fails; the server stops, and nothing is acknowledged "
+                            "any more. Look at the disk (dmesg), then start the server again, run `afterword doctor`, "
+                            "or restore a backup."
+                        )
                     self._say(
                         f"{child.part.name} ended ({_reason(status)}); "
                         f"it is started again in {write_duration(child.due - now)}."
@@ -212,6 +304,11 @@ class _Parent:
         with contextlib.suppress(queue.Empty):
             return self._signals.get(timeout=until / 1000) != signal.SIGCHLD
         return False
+
+    def _kill(self) -> None:
+        """At once: whatever another part might still acknowledge could be lost."""
+        for child in self._children:
+            child.signal(signal.SIGKILL)
 
     def _stop(self) -> None:
         notify("STOPPING=1")

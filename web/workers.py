@@ -1,25 +1,29 @@
 """The web part of a server: gunicorn, as we want it.
 
 Rule of this room: no address of anybody reaches a log, and no word of a request either; workers end with their
-parent, so that the next start finds the port free.
+parent, so that the next start finds the port free. A worker that may not write any more ends, and ends the others.
 """
 
+import contextlib
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
-from vault.errors import AfterwordError
+from vault.errors import AfterwordError, DiskFailed
 from vault.settings import Settings
-from web.serve import DRAIN, tie_to_parent
+from web.serve import DISK_EXIT, DRAIN, tie_to_parent
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -28,13 +32,60 @@ KEEP_ALIVE: Final = 75  # seconds; longer than a proxy keeps idle connections, e
 _IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a heartbeat file of gunicorn's own naming, unlinked at once
 
 
-def run_web(settings: Settings, listener: socket.socket, load: Callable[[], "Flask"]) -> None:
-    """Serve until SIGTERM, then finish what is under way. `load` runs in every worker. Exits by itself."""
-    _Gunicorn(settings, listener, load).run()
+TIMEOUT: Final = 120  # seconds in which a worker's own loop must turn
+_STALL: Final = (
+    5  # seconds; a master that did not turn for so long was stopped, and its workers may have been too
+)
+
+
+def run_web(
+    settings: Settings,
+    listener: socket.socket,
+    load: Callable[[], "Flask"],
+    failed: Callable[[], bool] = lambda: False,
+    pulse: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM, then finish what is under way. `load` runs in every worker. Exits by itself: with
+    `DISK_EXIT` when `failed` became true in one of them. `pulse` is called about once a second."""
+    _Gunicorn(settings, listener, load, failed, pulse).run()
+
+
+class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Does not start a worker again that met a failing disk, and kills none for having been stopped with itself."""
+
+    def __init__(self, app: "_Gunicorn") -> None:
+        self._pulse = app.pulse
+        self._turned = self._stalled = time.monotonic()
+        super().__init__(app)
+
+    def murder_workers(self) -> None:
+        self._pulse()
+        now = time.monotonic()
+        if now - self._turned > _STALL:
+            self._stalled = now
+        self._turned = now
+        if now - self._stalled > TIMEOUT:
+            super().murder_workers()
+
+    def reap_workers(self) -> None:
+        for pid in list(self.WORKERS):
+            with contextlib.suppress(ChildProcessError):
+                end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if end is not None and end.si_code == os.CLD_EXITED and end.si_status == DISK_EXIT:
+                    # At once: whatever another worker might still acknowledge could be lost.
+                    self.kill_workers(signal.SIGKILL)
+                    sys.exit(DISK_EXIT)
+        super().reap_workers()
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Turns new connections away while it finishes what is under way; gunicorn's own leaves them hanging."""
+
+    def notify(self) -> None:
+        # Whoever met it has been answered: gunicorn's loop turns after each request, and each second.
+        if self.app.failed():
+            os._exit(DISK_EXIT)
+        super().notify()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
@@ -62,7 +113,16 @@ class QuietLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    def __init__(self, settings: Settings, listener: socket.socket, load: Callable[[], "Flask"]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        load: Callable[[], "Flask"],
+        failed: Callable[[], bool],
+        pulse: Callable[[], None],
+    ) -> None:
+        self.failed = failed
+        self.pulse = pulse
         self._settings = settings
         self._bind = f"fd://{listener.detach()}"  # from here on gunicorn's, which closes it when it drains
         self._load = load
@@ -74,7 +134,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "workers": self._settings.workers,
             "threads": self._settings.threads,
             "worker_class": _Worker,
-            "timeout": 120,
+            "timeout": TIMEOUT,
             "graceful_timeout": DRAIN,
             "keepalive": KEEP_ALIVE,
             "accesslog": None,
@@ -95,9 +155,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self.cfg.set(name, value)
         Response.default_headers = _without_banner
 
+    def run(self) -> None:
+        _Master(self).run()
+
     def load(self) -> "Flask":
         try:
             return self._load()
+        except DiskFailed as failure:
+            print(failure, file=sys.stderr, flush=True)
+            os._exit(DISK_EXIT)
         except AfterwordError as refusal:
             # The only failure of a start whose sentence gunicorn shows.
             raise AppImportError(f"{refusal} [{refusal.code}]") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vault.errors import BadUsage
+from vault.storage.disk import Disk
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -30,9 +31,9 @@ class Migration:
 class Database(Protocol):
     """Rows. Each thread has a connection of its own; a transaction belongs to the thread that began it.
 
-    Every verb may raise Damaged (the file does not read), NoSpace (a full disk), and Conflict with the codes
-    `busy` (another writer kept the lock; try again), `taken` (such a row exists) and `orphan` (the row it
-    points at is gone).
+    Every verb may raise Damaged (the file does not read), DiskFailed (it does not take what is written: then nothing
+    is written any more), NoSpace (a full disk), and Conflict with the codes `busy` (another writer kept the lock, or
+    something else is scarce; try again), `taken` (such a row exists) and `orphan` (the row it points at is gone).
     """
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -71,6 +72,10 @@ class Database(Protocol):
         """Bring the schema up to date, once, however many processes ask for it together."""
         ...
 
+    def settle(self) -> None:
+        """Before anything is served: put on disk whatever may lie only in memory since a disk failed."""
+        ...
+
     def forget(self, *, copies: bool = True) -> bool:
         """Overwrite what was deleted wherever this database still keeps a copy of it: its log, and the copies that
         were kept before migrations.
@@ -84,14 +89,14 @@ class Database(Protocol):
         ...
 
 
-def open_database(url: str) -> Database:
-    """The database at `sqlite:///absolute/path`."""
+def open_database(url: str, disk: Disk | None = None) -> Database:
+    """The database at `sqlite:///absolute/path`, on a disk of its own unless it shares one."""
     scheme, found, rest = url.partition("://")
     if scheme == "sqlite" and found and rest.strip("/") and "?" not in rest:
         # Only who opens a SQLite database needs sqlite_utils, which the bare client does not have.
         from vault.storage.sqlite import SqliteDatabase
 
-        return SqliteDatabase(Path("/" + rest.lstrip("/")))
+        return SqliteDatabase(Path("/" + rest.lstrip("/")), disk=disk)
     if scheme in {"postgresql", "postgres"}:
         raise BadUsage(
             "PostgreSQL is not supported yet; set AFTERWORD_DATABASE to sqlite:///absolute/path/afterword.db.",

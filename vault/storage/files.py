@@ -15,8 +15,10 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from vault.errors import Conflict, Damaged, NoSpace, Untrusted, WrongOffset
+from vault.storage.disk import FULL, SCARCE, Disk, scarce
 from vault.storage.objects import (
     BLOCK,
     Partial,
@@ -34,13 +36,17 @@ from vault.storage.objects import (
     parts_of,
 )
 
+_MOST_SETTLED: Final = 10_000  # folders that this process knows to be on disk
+
 
 class FileObjects:
     """Objects as files under `root`, which only we may enter. Processes and threads may share it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self._root = root.absolute()
-        with _translated():
+        self._disk = disk or Disk()
+        self._settled: set[Path] = set()
+        with self._writing():
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _settle(self._root.parent)
 
@@ -51,24 +57,24 @@ class FileObjects:
         stored, partial = self._paths(key)
         # Checked before the lock too, so that a client that repeats itself does not disturb another's upload.
         if self.has(key):
-            return Stored()
-        with _translated():
-            _make_folder(partial.parent, self._root)
+            return self._there(stored)
+        with self._writing():
+            self._make_folder(partial.parent)
             upload = _open_locked(partial)
         try:
             if self.has(key):
-                _discard(partial)
-                return Stored()
+                self._discard(partial)
+                return self._there(stored)
             return self._continue(upload, (stored, partial), offset, body, size)
         finally:
-            with _translated():
+            with _reading():
                 if os.fstat(upload).st_size == 0:
                     partial.unlink(missing_ok=True)
                 # Closing gives the lock back.
                 os.close(upload)
 
     def held(self, key: str) -> int:
-        with _translated():
+        with _reading():
             try:
                 return self._paths(key)[1].stat().st_size
             except FileNotFoundError:
@@ -76,7 +82,7 @@ class FileObjects:
 
     def has(self, key: str) -> bool:
         stored, _ = self._paths(key)
-        with _translated():
+        with _reading():
             try:
                 stored.stat()
             except FileNotFoundError:
@@ -91,13 +97,13 @@ class FileObjects:
         return blocks
 
     def delete(self, key: str) -> None:
-        with _translated():
+        with self._writing():
             for path in self._paths(key):
                 path.unlink(missing_ok=True)
 
     def discard(self, key: str) -> None:
         _, partial = self._paths(key)
-        with _translated():
+        with self._writing():
             if not partial.exists():
                 return
             try:
@@ -113,7 +119,7 @@ class FileObjects:
         folder = self._folder(dossier)
         # Renamed first: uploads that are still going on cannot put anything into what is being removed.
         going = folder.with_name(f"{dossier}.deleted")
-        with _translated():
+        with self._writing():
             if going.exists():
                 shutil.rmtree(going)
             with suppress(FileNotFoundError):
@@ -130,7 +136,7 @@ class FileObjects:
         yield from _listed(self._folder(dossier) / "partial")
 
     def free(self) -> int:
-        with _translated():
+        with _reading():
             state = os.statvfs(self._root)
         return state.f_bavail * state.f_frsize
 
@@ -139,13 +145,13 @@ class FileObjects:
     ) -> Received:
         stored, partial = paths
         digest = hashlib.sha256()
-        with _translated():
+        with self._writing():
             held = os.fstat(upload).st_size
-            _digest_into(digest, upload, held)
+            self._take_over(digest, upload, held)
             if held == size:
                 # All of it arrived, but its connection or this server died before it was put into place.
                 if digest.hexdigest() == stored.name:
-                    return _put_into_place(upload, paths, self._root)
+                    return self._put_into_place(upload, paths)
                 held = 0
             if held > size or held == 0:
                 os.ftruncate(upload, held := 0)
@@ -156,18 +162,85 @@ class FileObjects:
         try:
             for block in gathered(body, room := Room(size - held)):
                 digest.update(block)
-                with _translated():
+                with self._writing():
                     _write_all(upload, block)
             if room.left > 0:
                 return Partial(size - room.left)
             if digest.hexdigest() != stored.name:
                 raise mismatch(stored.name)
-            with _translated():
-                return _put_into_place(upload, paths, self._root)
+            with self._writing():
+                return self._put_into_place(upload, paths)
         except (NoSpace, Untrusted):
             # A full disk needs the room more than this upload does; wrong bytes can never become right ones.
-            _discard(partial)
+            self._discard(partial)
             raise
+
+    def _put_into_place(self, upload: int, paths: tuple[Path, Path]) -> Stored:
+        stored, partial = paths
+        os.fsync(upload)
+        self._make_folder(stored.parent)
+        try:
+            partial.rename(stored)
+        except FileNotFoundError:
+            raise gone() from None
+        try:
+            _settle(stored.parent)
+        except OSError:
+            # Its name is on no disk, and must not be what the next upload finds.
+            with suppress(OSError):
+                stored.unlink()
+            raise
+        self._disk.check()
+        return Stored()
+
+    def _there(self, stored: Path) -> Stored:
+        """Somebody put it here, and may have died before its name, or a folder's, was on disk."""
+        with self._writing(), suppress(FileNotFoundError):
+            for folder in (stored.parent, stored.parent.parent, self._root):
+                _settle(folder)
+        return Stored()
+
+    def _take_over(self, digest: "hashlib._Hash", upload: int, held: int) -> None:
+        """Hash what an earlier connection brought, and leave the file at its end.
+
+        It is written once more: if a disk failed meanwhile the kernel may hold bytes that it takes for written.
+        """
+        read = 0
+        while read < held:
+            with _reading():
+                block = os.pread(upload, min(BLOCK, held - read), read)
+                if not block:
+                    raise OSError(errno.EIO, "a file ended before its length")
+            digest.update(block)
+            _write_all(upload, block)
+            read += len(block)
+
+    def _make_folder(self, folder: Path) -> None:
+        """`folder` and what is missing above it, each entry on disk before anything is put inside."""
+        if folder == self._root or (folder in self._settled and folder.is_dir()):
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Also when it was there: whoever made it may have died before its name was on disk.
+        _settle(folder.parent)
+        if len(self._settled) >= _MOST_SETTLED:
+            self._settled.clear()
+        self._settled.add(folder)
+
+    def _discard(self, partial: Path) -> None:
+        with self._writing():
+            partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Calls that the disk may refuse for good, after which there is no other."""
+        self._disk.check()
+        try:
+            yield
+        except OSError as wrong:
+            if (refusal := self._disk.refusal(wrong.errno, full())) is not None:
+                raise refusal from wrong
+            raise _damaged(wrong) from wrong
 
     def _folder(self, dossier: str) -> Path:
         return self._root / dossier_of(dossier)
@@ -179,7 +252,7 @@ class FileObjects:
 
 
 def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
-    with _translated():
+    with _reading():
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError:
@@ -187,10 +260,10 @@ def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
     with file:
         yield b""
         left = None if stop is None else max(0, stop - start)
-        with _translated():
+        with _reading():
             file.seek(start)
         while left is None or left > 0:
-            with _translated():
+            with _reading():
                 block = file.read(BLOCK if left is None else min(BLOCK, left))
             if not block:
                 return
@@ -217,42 +290,10 @@ def _open_locked(partial: Path) -> int:
         os.close(upload)
 
 
-def _put_into_place(upload: int, paths: tuple[Path, Path], root: Path) -> Stored:
-    stored, partial = paths
-    os.fsync(upload)
-    _make_folder(stored.parent, root)
-    try:
-        partial.rename(stored)
-    except FileNotFoundError:
-        raise gone() from None
-    _settle(stored.parent)
-    return Stored()
-
-
-def _digest_into(digest: "hashlib._Hash", upload: int, held: int) -> None:
-    """Hash what an earlier connection brought, and leave the file at its end."""
-    read = 0
-    while read < held:
-        block = os.read(upload, min(BLOCK, held - read))
-        if not block:
-            raise OSError(errno.EIO, "a file ended before its length")
-        digest.update(block)
-        read += len(block)
-
-
 def _write_all(upload: int, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[os.write(upload, view) :]
-
-
-def _make_folder(folder: Path, root: Path) -> None:
-    """`folder` and what is missing above it, each entry on disk before anything is put inside."""
-    if folder == root or folder.is_dir():
-        return
-    _make_folder(folder.parent, root)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _settle(folder.parent)
 
 
 def _settle(folder: Path) -> None:
@@ -263,13 +304,8 @@ def _settle(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _discard(partial: Path) -> None:
-    with _translated():
-        partial.unlink(missing_ok=True)
-
-
 def _listed(folder: Path) -> list[str]:
-    with _translated():
+    with _reading():
         try:
             return sorted(os.listdir(folder))
         except FileNotFoundError:
@@ -277,12 +313,17 @@ def _listed(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _reading() -> Iterator[None]:
+    """One object whose sectors do not read is that object's trouble alone."""
     try:
         yield
     except OSError as wrong:
-        if wrong.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if wrong.errno in FULL:
             raise full() from wrong
-        raise Damaged(
-            f"The object store does not work ({wrong.strerror}); see its disk and its owner."
-        ) from wrong
+        if wrong.errno in SCARCE:
+            raise scarce() from wrong
+        raise _damaged(wrong) from wrong
+
+
+def _damaged(wrong: OSError) -> Damaged:
+    return Damaged(f"The object store does not work ({wrong.strerror}); see its disk and its owner.")

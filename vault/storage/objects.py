@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from vault.errors import BadUsage, Conflict, Malformed, NoSpace, NotFound, Untrusted, WrongOffset
+from vault.storage.disk import Disk
 
 BLOCK: Final = 1 << 20
 _DOSSIER: Final = re.compile(r"[0-9a-f]{32}")
@@ -38,7 +39,8 @@ Received = Stored | Partial
 class Objects(Protocol):
     """A store of objects under keys `DOSSIER/NAME` (32 and 64 hex digits; anything else is Malformed).
 
-    Every verb may raise NoSpace (a full disk) and Damaged (a store that does not work).
+    Every verb may raise NoSpace (a full disk), Damaged (a store that does not work), Conflict `busy` (too much is
+    open) and DiskFailed (a disk that does not take what is written: then nothing is written any more).
     """
 
     def receive(self, key: str, offset: int, body: Iterable[bytes], size: int) -> Received:
@@ -88,13 +90,13 @@ class Objects(Protocol):
         ...
 
 
-def open_objects(url: str) -> Objects:
+def open_objects(url: str, disk: Disk | None = None) -> Objects:
     """The store at `file:///absolute/path`."""
     scheme, found, rest = url.partition("://")
     if scheme == "file" and found and rest.startswith("/") and rest.strip("/"):
         from vault.storage.files import FileObjects
 
-        return FileObjects(Path("/" + rest.lstrip("/")))
+        return FileObjects(Path("/" + rest.lstrip("/")), disk)
     if scheme == "s3":
         raise BadUsage(
             "S3 is not supported yet; set AFTERWORD_OBJECTS to file:///absolute/path.", code="bad-setting"

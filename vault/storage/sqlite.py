@@ -19,8 +19,9 @@ from typing import Final, Literal
 
 import sqlite_utils
 
-from vault.errors import BadUsage, Conflict, Damaged, NoSpace, Refused
+from vault.errors import AfterwordError, BadUsage, Conflict, Damaged, NoSpace, Refused
 from vault.storage.database import Migration, Row, Value
+from vault.storage.disk import FULL, SCARCE, Disk, last_error, scarce
 
 BUSY_SECONDS: Final = 30.0
 _FORGETTING: Final = 200  # ms
@@ -35,15 +36,35 @@ PRAGMAS: Final = {
     # fsync alone leaves data in the drive's cache on macOS.
     "fullfsync": 1,
     "checkpoint_fullfsync": 1,
+    # What fails in SQLite's own checkpoint after a commit, it tells nobody.
+    "wal_autocheckpoint": 0,
 }
+_CHECKPOINT_AFTER: Final = 64  # commits of this process
+_LARGE_LOG: Final = 4 << 20
+_BLOCK: Final = 1 << 20
+# A sector that does not read is damage; whatever else fails is a write, or stands before one.
+_READING: Final = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        sqlite3.SQLITE_IOERR_DATA,
+    }
+)
 _ONLY_READS: Final = re.compile(r"\s*(?:SELECT|WITH)\b(?!.*\bRETURNING\b)", re.IGNORECASE | re.DOTALL)
 
 
 class SqliteDatabase:
     """The file at `path`, made if it is not there, in a folder of its own that nobody else may enter."""
 
-    def __init__(self, path: Path, migrations: Sequence[Migration] | None = None) -> None:
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration] | None = None, disk: Disk | None = None
+    ) -> None:
         self._path = path.absolute()
+        self._log = self._path.with_name(f"{self._path.name}-wal")
+        self._disk = disk or Disk()
+        self._served = False
+        self._commits = 0
         self._migrations = migrations
         self._process = os.getpid()
         self._mine = threading.local()
@@ -51,9 +72,10 @@ class SqliteDatabase:
         self._opening = threading.Lock()
         self._turn = threading.RLock()
         self._closed = False
-        with translated():
+        with self._translated():
             _make_file(self._path)
             self._connection()
+        self._served = True
 
     def __repr__(self) -> str:
         return f"<SqliteDatabase {self._path.name}>"
@@ -71,31 +93,31 @@ class SqliteDatabase:
             yield
 
     def run(self, sql: str, /, **params: Value) -> int:
-        with translated():
+        with self._translated():
             return max(0, self._writer().execute(sql, params).rowcount)
 
     def many(self, sql: str, rows: Iterable[Mapping[str, Value]], /) -> int:
-        with translated():
+        with self._translated():
             return max(0, self._writer().executemany(sql, rows).rowcount)
 
     def one(self, sql: str, /, **params: Value) -> Row | None:
-        with translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
+        with self._translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
             row = cursor.fetchone()
             return None if row is None else _named(cursor, row)
 
     def all(self, sql: str, /, **params: Value) -> list[Row]:
-        with translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
+        with self._translated(), closing(self._reader(sql).execute(sql, params)) as cursor:
             return [_named(cursor, row) for row in cursor]
 
     def backup(self, target: Path) -> None:
-        with translated():
+        with self._translated():
             connection = self._connection()
             if connection.state != "idle":
                 raise RuntimeError("A backup is taken outside of any transaction.")
             _copy(connection, target)
 
     def check(self, *tables: str) -> None:
-        with translated():
+        with self._translated():
             connection = self._connection()
             answers = [
                 connection.execute(f"PRAGMA integrity_check({limit})").fetchone() for limit in tables or (1,)
@@ -110,7 +132,7 @@ class SqliteDatabase:
         known = load_migrations() if self._migrations is None else tuple(self._migrations)
         if [step.number for step in known] != list(range(1, len(known) + 1)):
             raise RuntimeError("Migrations are numbered 1, 2, 3 … without a gap.")
-        with self.transaction(), translated():
+        with self.transaction(), self._translated():
             connection = self._connection()
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
@@ -132,21 +154,29 @@ class SqliteDatabase:
             if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
                 raise Damaged("A migration would leave rows that point at nothing; it was not applied.")
 
+    def settle(self) -> None:
+        self._disk.check()
+        with self._translated():
+            connection = self._connection()
+            # With the write lock, so that nobody lengthens or restarts the log meanwhile.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _write_anew(self._log)
+            finally:
+                connection.execute("ROLLBACK")
+            self._checkpoint(connection, int(BUSY_SECONDS * 1000))
+
     def forget(self, *, copies: bool = True) -> bool:
-        if copies:
-            for kept in self._path.parent.glob(f"{self._path.name}.before-*"):
-                kept.unlink(missing_ok=True)
-        with translated():
+        self._disk.check()
+        with self._translated():
+            if copies:
+                for kept in self._path.parent.glob(f"{self._path.name}.before-*"):
+                    kept.unlink(missing_ok=True)
             connection = self._connection()
             if connection.state != "idle":
                 raise RuntimeError("What a transaction deletes can be overwritten only after it has ended.")
             # While it waits for readers it keeps everybody from writing, check-ins too: so not for long.
-            connection.execute(f"PRAGMA busy_timeout = {_FORGETTING}")
-            try:
-                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-            return not busy
+            return self._checkpoint(connection, _FORGETTING)
 
     def close(self) -> None:
         self._closed = True
@@ -156,7 +186,9 @@ class SqliteDatabase:
 
     @contextmanager
     def _within(self, state: Literal["reading", "writing"], begin: str) -> Iterator[None]:
-        with translated():
+        if state == "writing":
+            self._disk.check()
+        with self._translated():
             connection = self._connection()
             if connection.state != "idle":
                 raise RuntimeError(f"This thread is already {connection.state}; transactions do not nest.")
@@ -164,7 +196,10 @@ class SqliteDatabase:
         connection.state = state
         try:
             yield
-            with translated():
+            if state == "writing":
+                # It may have failed in another thread since we began.
+                self._disk.check()
+            with self._translated():
                 connection.execute("COMMIT")
         except BaseException:
             # A full disk or an I/O error may have rolled back already.
@@ -174,6 +209,51 @@ class SqliteDatabase:
             raise
         finally:
             connection.state = "idle"
+        if state == "writing":
+            self._shorten_log(connection)
+
+    def _shorten_log(self, connection: "_Connection") -> None:
+        """Now and then after a commit, which is durable whatever becomes of this."""
+        self._commits += 1
+        if self._commits % _CHECKPOINT_AFTER:
+            return
+        try:
+            with self._translated():
+                if self._log.stat().st_size >= _LARGE_LOG:
+                    self._checkpoint(connection, 0)
+        except AfterwordError:
+            # Who reads stands in the way, or the disk is full: another time. But a disk that fails is the end.
+            self._disk.check()
+
+    def _checkpoint(self, connection: "_Connection", patience: int) -> bool:
+        """Bring the log into the file; true if nobody stood in the way for `patience` ms and the log is empty now."""
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+        try:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        return not busy
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Say what SQLite says in our words. Its own words name tables and columns, never values."""
+        try:
+            yield
+        except sqlite3.Error as wrong:
+            # First of all: the next call that fails would overwrite it.
+            number = last_error()
+            translation = _translation(wrong, number, self._disk, self._served)
+            if translation is None:
+                # Anything else is a mistake in our SQL, and its trace is what a developer needs.
+                raise
+            # The one error that quotes what the row holds: its text goes no further.
+            raise translation from (None if "decode to UTF-8" in str(wrong) else wrong)
+        except OSError as wrong:
+            refusal = self._disk.refusal(wrong.errno, _full())
+            raise refusal or _unusable(self._path, wrong.strerror) from wrong
+        except UnicodeDecodeError:
+            # A damaged schema, quoted by SQLite in a message that Python cannot read.
+            raise _no_text() from None
 
     def _writer(self) -> "_Connection":
         connection = self._connection()
@@ -211,45 +291,60 @@ class _Connection(sqlite3.Connection):
     state: Literal["idle", "reading", "writing"] = "idle"
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Say what SQLite says in our words. Its own words name tables and columns, never values."""
-    try:
-        yield
-    except sqlite3.Error as wrong:
-        number = getattr(wrong, "sqlite_errorcode", None)
-        name = getattr(wrong, "sqlite_errorname", "")
-        match None if number is None else number & 0xFF:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                raise Conflict(
-                    "Another process is writing to the database; try again.", code="busy"
-                ) from wrong
-            case sqlite3.SQLITE_FULL:
-                raise NoSpace("The disk that holds the database is full; free some space.") from wrong
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR:
-                raise Damaged(f"The database does not read ({name}); stop and restore a backup.") from wrong
-            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                raise BadUsage(
-                    f"The database cannot be opened for writing ({name}); see who owns its folder and file.",
-                    code="bad-setting",
-                ) from wrong
-            case sqlite3.SQLITE_CONSTRAINT if name in {
-                "SQLITE_CONSTRAINT_UNIQUE",
-                "SQLITE_CONSTRAINT_PRIMARYKEY",
-                "SQLITE_CONSTRAINT_ROWID",
-            }:
-                raise Conflict("Such a row exists already.", code="taken") from wrong
-            case sqlite3.SQLITE_CONSTRAINT if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
-                raise Conflict("What this row belongs to is gone.", code="orphan") from wrong
-            case None if "decode to UTF-8" in str(wrong):
-                # The one error that quotes what the row holds: its text goes no further.
-                raise _no_text() from None
-            case _:
-                # Anything else is a mistake in our SQL, and its trace is what a developer needs.
-                raise
-    except UnicodeDecodeError:
-        # A damaged schema, quoted by SQLite in a message that Python cannot read.
-        raise _no_text() from None
+def _translation(
+    wrong: sqlite3.Error, refused: int | None, disk: Disk, served: bool
+) -> AfterwordError | None:
+    """What an error of SQLite is in our words. `refused`: the system's last error number; `served`: whether this
+    database had been opened, so that what cannot be opened or written now could be before."""
+    number = getattr(wrong, "sqlite_errorcode", None)
+    name = getattr(wrong, "sqlite_errorname", "")
+    match None if number is None else number & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Conflict("Another process is writing to the database; try again.", code="busy")
+        case sqlite3.SQLITE_FULL:
+            return _full()
+        case sqlite3.SQLITE_NOMEM:
+            return scarce()
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return _unreadable(name)
+        case sqlite3.SQLITE_IOERR if number in _READING:
+            return disk.refusal(refused, _full()) if refused in SCARCE else _unreadable(name)
+        case sqlite3.SQLITE_IOERR:
+            return (disk.refusal(refused, _full()) if refused in FULL | SCARCE else None) or disk.fail()
+        case sqlite3.SQLITE_CANTOPEN if (refusal := disk.refusal(refused, _full())) is not None:
+            return refusal
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM if served:
+            return disk.fail()
+        case sqlite3.SQLITE_CANTOPEN if served:
+            return _unreadable(name)
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return BadUsage(
+                f"The database cannot be opened for writing ({name}); see who owns its folder and file.",
+                code="bad-setting",
+            )
+        case sqlite3.SQLITE_CONSTRAINT if name in {
+            "SQLITE_CONSTRAINT_UNIQUE",
+            "SQLITE_CONSTRAINT_PRIMARYKEY",
+            "SQLITE_CONSTRAINT_ROWID",
+        }:
+            return Conflict("Such a row exists already.", code="taken")
+        case sqlite3.SQLITE_CONSTRAINT if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
+            return Conflict("What this row belongs to is gone.", code="orphan")
+        case None if "decode to UTF-8" in str(wrong):
+            return _no_text()
+    return None
+
+
+def _full() -> NoSpace:
+    return NoSpace("The disk that holds the database is full; free some space.")
+
+
+def _unreadable(name: str) -> Damaged:
+    return Damaged(f"The database does not read ({name}); stop and restore a backup.")
+
+
+def _unusable(path: Path, reason: str | None) -> BadUsage:
+    return BadUsage(f"The database at {path} cannot be made or opened ({reason}).", code="bad-setting")
 
 
 def load_migrations() -> tuple[Migration, ...]:
@@ -295,21 +390,36 @@ def _turn_to_wal(connection: sqlite3.Connection, path: Path) -> None:
 
 def _make_file(path: Path) -> None:
     """An empty file that only we may read; SQLite gives its log and index the same mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            # Never opened when it exists: closing any descriptor of it drops the locks of the whole process.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                with suppress(FileNotFoundError):
-                    path.with_name(name).chmod(0o600)
-        else:
-            _settle_folder(path.parent)
-    except OSError as wrong:
-        raise BadUsage(
-            f"The database at {path} cannot be made or opened ({wrong.strerror}).", code="bad-setting"
-        ) from wrong
+        # Never opened when it exists: closing any descriptor of it drops the locks of the whole process.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(name).chmod(0o600)
+    else:
+        _settle_folder(path.parent)
+
+
+def _write_anew(log: Path) -> None:
+    """The same bytes in the same places. What a failed disk left in memory only is marked there as written, and no
+    fsync would bring it to the disk; nor may a checkpoint build on it."""
+    try:
+        # SQLite puts no lock on its log, so that closing it here drops none.
+        descriptor = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        place = 0
+        while block := os.pread(descriptor, _BLOCK, place):
+            view = memoryview(block)
+            while view:
+                written = os.pwrite(descriptor, view, place)
+                place, view = place + written, view[written:]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:
