@@ -12,17 +12,16 @@ import click
 import msgspec
 
 from cli import terminal
+from cli.glance import show
 from cli.serving import address_here, deliver, server_options, watch, web, write_invite
 from cli.serving import serve as serve
-from vault.clock import write_duration
 from vault.errors import NotFound, Refused
 from vault.settings import Settings, read_settings, read_size
 
 if TYPE_CHECKING:
     from vault.compose import Vault
-    from vault.keeping import Glance, Held
+    from vault.keeping import Held
 
-STALE_TICKS: Final = 12
 NEARLY_FULL: Final = 80  # per cent of a quota
 _REFUSED: Final = 3
 
@@ -48,8 +47,10 @@ class Invited(msgspec.Struct, frozen=True):
 @terminal.json_option
 def invite(settings: Settings, as_json: bool) -> None:
     """Print an invite for one journalist."""
+    from vault import compose
+
     vault = _open(settings)
-    made = Invited(write_invite(vault, settings.url or address_here(settings)))
+    made = Invited(write_invite(vault, compose.public_url(vault) or address_here(settings)))
     terminal.answer(made, as_json, lambda shown: shown.invite)
 
 
@@ -109,39 +110,7 @@ def status(settings: Settings, as_json: bool) -> None:
 
     vault = _open(settings)
     seen = keeping.glance(vault.records, vault.objects)
-    terminal.answer(seen, as_json, lambda shown: _show_status(shown, settings.tick))
-
-
-def _show_status(seen: "Glance", tick: int) -> str:
-    def counted(counts: dict[str, int]) -> str:
-        return ", ".join(f"{many} {name}" for name, many in counts.items()) or "none"
-
-    lines = [
-        _show_beat(seen.tick_age, tick, "The watch ticks.", "The watch does NOT tick"),
-        _show_beat(seen.probed_age, tick, "The public door is open.", "Nobody gets through the public door"),
-        f"Lived {_lasted(seen.lived)}, of which people were served {_lasted(seen.served)}.",
-        f"Accounts: {seen.accounts}. Free space: {terminal.size(seen.free)}.",
-        f"Switches: {counted(seen.stages)}.",
-        f"Letters: {counted(seen.letters)}.",
-    ]
-    if seen.oldest_letter is not None:
-        lines.append(f"The oldest letter has been waiting for {_lasted(seen.oldest_letter)}.")
-    lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
-    lines += [f"Account {each} knows more than this server, which was restored." for each in seen.marked]
-    if seen.key_copied is None:
-        lines.append("No copy of the server key was ever confirmed; see: afterword operator key")
-    return "\n".join(lines)
-
-
-def _show_beat(age: int | None, tick: int, well: str, ill: str) -> str:
-    if age is not None and age <= STALE_TICKS * tick:
-        return well
-    since = f" for {_lasted(age)}" if age is not None else " on this computer"
-    return f"{ill}{since}: time stands still, no warning goes out and nothing is released."
-
-
-def _lasted(ms: int) -> str:
-    return write_duration(ms // 1_000 * 1_000)
+    terminal.answer(seen, as_json, lambda shown: show(shown, settings))
 
 
 @operator.command()

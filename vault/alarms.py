@@ -23,6 +23,8 @@ from vault.storage.records.rows import Address, Letter
 STILL_TICKS: Final = 120
 AGAIN_TICKS: Final = 720
 DAY_TICKS: Final = 17_280
+# How long after its time a switch is called standing still.
+LATE_TICKS: Final = 10
 JUMP: Final = 5 * MINUTE
 BATCH: Final = 200
 
@@ -78,6 +80,27 @@ class Lookout:
         # A watch that has just begun has not knocked yet: what stood still without it is not the door's fault.
         if boot - self._begun >= FRESH_TICKS * records.tick:
             _mind_door(records, self._custodian, row, seen)
+
+
+def ailments(records: Records, mail: bool) -> tuple[str, ...]:
+    """What is wrong with this server just now, as the codes of `doctor`. Cheap, however many switches there are.
+
+    `mail`: letters are meant to go out from here.
+    """
+    with records.reading() as now:
+        row, seen = records.service(), records.vigil()
+        if row is None or seen is None:
+            raise Damaged("The row of service time is gone.")
+        boot, tick = records.clock.boot(), records.tick
+        due = records.oldest_due(now.lived) if mail else None
+        wrong = {
+            "not-ticking": not now.exact or seen.beat is None or boot - seen.beat > FRESH_TICKS * tick,
+            "door-shut": row.stood > FRESH_TICKS * tick,
+            "switch-stands-still": bool(records.due_switches(now.served - LATE_TICKS * tick, 1)),
+            "letters-waiting": due is not None and now.lived - due > AGAIN_TICKS * tick,
+            "not-delivering": mail and now.lived - (seen.delivered or 0) > STILL_TICKS * tick,
+        }
+    return tuple(code for code, so in wrong.items() if so)
 
 
 def lead(clock: Clock) -> int | None:

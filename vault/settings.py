@@ -6,7 +6,7 @@ Rule of this room: a setting is read here or nowhere; every `AFTERWORD_X` may be
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -58,6 +58,9 @@ class Settings:
     low_water: int
     workers: int
     threads: int
+    mass_hold: bool = True
+    witness_urls: tuple[str, ...] = ()
+    heartbeat_url: str | None = field(default=None, repr=False)  # whoever knows it can speak for us
 
     @property
     def tick(self) -> int:
@@ -115,6 +118,12 @@ def read_settings(
             )
         return int(text)
 
+    def switch(name: str, otherwise: str) -> bool:
+        text = setting(name, otherwise)
+        if text not in ("on", "off"):
+            raise BadUsage(f"AFTERWORD_{name} is {text!r}; write on or off.", code="bad-setting")
+        return text == "on"
+
     def size(name: str, otherwise: int) -> int:
         text = setting(name) or str(otherwise)
         try:
@@ -129,6 +138,15 @@ def read_settings(
     if public is not None:
         public = public.rstrip("/")
         check_url(public)
+    witnesses = tuple((setting("WITNESS_URL") or "").replace(",", " ").split())
+    heartbeat = setting("HEARTBEAT_URL")
+    for name, outside in (("WITNESS_URL", witnesses), ("HEARTBEAT_URL", (heartbeat,) if heartbeat else ())):
+        if not all(map(_usable, outside)):
+            raise BadUsage(
+                f"AFTERWORD_{name} cannot be used: write https://…; plain http is only for 127.0.0.1 and .onion "
+                "addresses.",
+                code="bad-setting",
+            )
     return Settings(
         data=folder,
         database=setting("DATABASE") or f"sqlite:///{folder.absolute()}/afterword.db",
@@ -149,6 +167,9 @@ def read_settings(
         low_water=size("LOW_WATER", GIB),
         workers=number("WORKERS", 2, 1, 1_000),
         threads=number("THREADS", 32, 1, 1_000),
+        mass_hold=switch("MASS_HOLD", "on"),
+        witness_urls=witnesses,
+        heartbeat_url=heartbeat,
     )
 
 
@@ -168,11 +189,15 @@ def is_local(url: str) -> bool:
     return urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
-def check_url(url: str) -> None:
-    """Plain http leads only to this computer or an onion service; anything else needs TLS."""
+def _usable(url: str) -> bool:
     parts = urlsplit(url)
     local = is_local(url) or (parts.hostname or "").endswith(".onion")
-    if parts.scheme not in {"https", "http"} or not parts.hostname or (parts.scheme == "http" and not local):
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
+
+
+def check_url(url: str) -> None:
+    """Plain http leads only to this computer or an onion service; anything else needs TLS."""
+    if not _usable(url):
         raise BadUsage(
             f"{url!r} cannot be used: write https://HOST; plain http is only for 127.0.0.1 and .onion addresses.",
             code="bad-url",

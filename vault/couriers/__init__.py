@@ -48,6 +48,11 @@ Outcome = Accepted | TemporaryFailure | PermanentFailure
 class Courier(Protocol):
     """Carries parcels one after the other, from one thread; what it keeps open between two, it may lose."""
 
+    @property
+    def longest(self) -> int:
+        """How long one parcel may take in all, in ms."""
+        ...
+
     def carry(self, parcel: Parcel) -> Outcome:
         """Hand the parcel over, waiting a bounded time. At least once: a lost answer is a temporary failure."""
         ...
@@ -63,6 +68,7 @@ class MemoryCourier:
     def __init__(self, answer: Callable[[Parcel], Outcome] | None = None) -> None:
         self.carried: list[Parcel] = []
         self.answer = answer
+        self.longest = 0
         self._lock = threading.Lock()
 
     def carry(self, parcel: Parcel) -> Outcome:

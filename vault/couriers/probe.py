@@ -4,6 +4,7 @@ Rule of this room: every way of not being answered is the same `None` or `False`
 is asked twice, and nobody waits longer than the timeout.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import urllib3
@@ -17,11 +18,19 @@ _LONGEST: Final = 4_096
 
 
 class Door:
-    """A server's address, perhaps by way of a SOCKS proxy (`socks5h://…`), from this process. `timeout` in ms."""
+    """A server's address, perhaps by way of a SOCKS proxy (`socks5h://…`), from this process. `timeout` in ms.
 
-    def __init__(self, url: str, proxy: str | None = None, timeout: int = TIMEOUT) -> None:
+    `witnesses`: addresses of others, of which one must answer too. A door in our own wall opens even when the house
+    is cut off; a witness tells.
+    """
+
+    def __init__(
+        self, url: str, proxy: str | None = None, timeout: int = TIMEOUT, witnesses: Sequence[str] = ()
+    ) -> None:
         self._address = f"{url.rstrip('/')}{wire.API}/health"
         self._timeout = urllib3.Timeout(total=timeout / 1000)
+        self._witnesses = tuple(witnesses)
+        self._share = urllib3.Timeout(total=timeout / 1000 / max(1, len(self._witnesses)))
         self._pool = SOCKSProxyManager(proxy) if proxy else urllib3.PoolManager()
 
     def health(self, mark: str | None = None) -> wire.Health | None:
@@ -47,4 +56,24 @@ class Door:
         what it lacks is at most the watch itself. At our address may stand another, of which ours is a copy."""
         health = self.health(mark)
         # `ok` waits for the first tick and the ticks count only while the door is open: one of them must begin.
-        return health is not None and health.mark == mark and (health.ok or not health.ticking)
+        known = health is not None and health.mark == mark and (health.ok or not health.ticking)
+        return known and self.witnessed()
+
+    def witnessed(self) -> bool:
+        """Whether the world beyond our own house answers, whatever it says; so it is when nobody is asked."""
+        return not self._witnesses or any(self._answers(each) for each in self._witnesses)
+
+    def _answers(self, witness: str) -> bool:
+        try:
+            with self._pool.request(
+                "HEAD",
+                witness,
+                headers={"Connection": "close", "User-Agent": "-"},
+                timeout=self._share,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            ):
+                return True
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            return False

@@ -24,7 +24,7 @@ from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, Temporar
 from vault.errors import BadUsage
 from vault.settings import Mail
 
-PATIENCE: Final = 20.0  # seconds, for the connection and for each answer
+PATIENCE: Final = 20.0  # seconds, for the connection and for each answer but the last
 WHOLE_PATIENCE: Final = 120.0  # seconds, for a letter in all, however slowly the answers drip
 LETTERS_PER_CONNECTION: Final = 50
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -59,11 +59,16 @@ class SmtpCourier:
             raise BadUsage(
                 "AFTERWORD_SMTP_CA cannot be read as certificates in PEM.", code="bad-setting"
             ) from None
-        self._line: smtplib.SMTP | None = None
+        self._line: _Line | None = None
         self._letters = 0
+        self._over = threading.Event()
 
     def __repr__(self) -> str:
         return f"<SmtpCourier {self._mail.host}:{self._mail.port} {self._mail.tls}>"
+
+    @property
+    def longest(self) -> int:
+        return int(self._whole_patience * 1000)
 
     def carry(self, parcel: Parcel) -> Outcome:
         try:
@@ -84,9 +89,12 @@ class SmtpCourier:
         if line is not None:
             with suppress(OSError, smtplib.SMTPException, ValueError):
                 if line.sock is not None:
+                    # Nobody waits for the farewell: a server that drips it would hold us for ever.
                     line.sock.settimeout(min(1.0, self._patience))
-                    line.quit()
-            line.close()
+                    line.putcmd("quit")
+            with suppress(OSError):
+                line.close()
+            line.let_go()
 
     def _hand_over(self, line: smtplib.SMTP, envelope: tuple[str, str], letter: bytes) -> Outcome:
         sender, to = envelope
@@ -99,10 +107,17 @@ class SmtpCourier:
         code, said = line.rcpt(to)
         if code not in {250, 251}:
             return self._refusal("to the recipient", code, said)
+        if line.sock is not None:
+            # After the dot a server may look long at what it was given. Whoever hangs up before it has answered
+            # gets the letter taken again and again, and never hears that it was.
+            line.sock.settimeout(self._whole_patience)
         try:
             code, said = line.data(letter)
         except smtplib.SMTPDataError as refused:
             return self._refusal("to the letter", refused.smtp_code, refused.smtp_error)
+        finally:
+            if line.sock is not None:
+                line.sock.settimeout(self._patience)
         if code != 250:
             return self._refusal("to the letter", code, said)
         if self._letters >= LETTERS_PER_CONNECTION:
@@ -125,11 +140,8 @@ class SmtpCourier:
             self.close()
         mail = self._mail
         name = _own_name(mail.sender)
-        line: smtplib.SMTP
-        if mail.tls == "tls":
-            line = smtplib.SMTP_SSL(timeout=self._patience, local_hostname=name, context=self._context)
-        else:
-            line = smtplib.SMTP(timeout=self._patience, local_hostname=name)
+        implicit = self._context if mail.tls == "tls" else None
+        line = _Line(self._over, implicit, timeout=self._patience, local_hostname=name)
         # Ours from here on, so that the deadline and close() reach it.
         self._line = line
         # The name that a certificate is checked against; smtplib sets it only in its constructor.
@@ -151,6 +163,7 @@ class SmtpCourier:
     @contextmanager
     def _deadline(self) -> Iterator[None]:
         """Cut the line when a letter takes too long in all: an answer that drips never meets a timeout."""
+        self._over.clear()
         over = threading.Timer(self._whole_patience, self._cut)
         over.daemon = True
         over.start()
@@ -160,10 +173,45 @@ class SmtpCourier:
             over.cancel()
 
     def _cut(self) -> None:
+        self._over.set()
         line = self._line
-        if line is not None and line.sock is not None:
+        if line is not None:
+            line.cut()
+
+
+class _Line(smtplib.SMTP):
+    """A connection that another thread can cut at any moment, in the middle of a TLS handshake too."""
+
+    def __init__(
+        self, over: threading.Event, implicit: ssl.SSLContext | None, *, timeout: float, local_hostname: str
+    ) -> None:
+        self._over = over
+        self._implicit = implicit
+        self._handle: socket.socket | None = None
+        super().__init__(timeout=timeout, local_hostname=local_hostname)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        raw = socket.create_connection((host, port), timeout)
+        try:
+            # A TLS handshake takes the socket away from its object; its double stays.
+            self._handle = raw.dup()
+            if self._over.is_set():
+                raise TimeoutError
+            return raw if self._implicit is None else self._implicit.wrap_socket(raw, server_hostname=host)
+        except BaseException:
+            raw.close()
+            raise
+
+    def cut(self) -> None:
+        handle = self._handle
+        if handle is not None:
             with suppress(OSError):
-                line.sock.shutdown(socket.SHUT_RDWR)
+                handle.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
 
 
 def _log_in(line: smtplib.SMTP, user: str, password: str) -> None:

@@ -24,6 +24,7 @@ ALTER TABLE switches ADD COLUMN anew TEXT;
 CREATE TABLE lives (life TEXT PRIMARY KEY);
 ALTER TABLE service ADD COLUMN stood BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE service ADD COLUMN delivered BIGINT;
+ALTER TABLE service ADD COLUMN pulse BIGINT;
 ALTER TABLE service ADD COLUMN alarm INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE service ADD COLUMN outage BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE service ADD COLUMN told TEXT NOT NULL DEFAULT '';
@@ -35,7 +36,13 @@ CREATE TABLE gaps (
 );
 ALTER TABLE server ADD COLUMN url TEXT;
 ALTER TABLE addresses ADD COLUMN failing_lived BIGINT;
-ALTER TABLE addresses ADD COLUMN failing_told INTEGER NOT NULL DEFAULT 0
+ALTER TABLE addresses ADD COLUMN failing_told INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX addresses_failing ON addresses (failing_lived) WHERE failing_lived IS NOT NULL;
+ALTER TABLE outbox ADD COLUMN lane TEXT;
+UPDATE outbox SET lane =
+    COALESCE((SELECT journalist FROM dossiers WHERE dossiers.id = outbox.dossier), account, 'operator');
+CREATE INDEX outbox_turns ON outbox (lane, next) WHERE state = 'waiting';
+CREATE INDEX outbox_landed ON outbox (settled) WHERE state = 'accepted'
 """
 
 

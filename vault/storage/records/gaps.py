@@ -8,12 +8,16 @@ KEPT: Final = 100
 
 
 class Vigil(Row, frozen=True):
-    """What the watch has noticed and whom it has told. Beats are readings: `beat` of the boot clock, `delivered` of
-    `lived`. `alarm` is one of vault.alarms.Alarm, `outage` the gap it is about, `told` the account up to which
-    everybody has been written to. `lead` is wall minus boot as it was on the boot `lead_boot`."""
+    """What the watch has noticed and whom it has told.
+
+    Beats are readings: `beat` of the boot clock, `delivered` and `pulse` (an outside watcher heard that all is well)
+    of `lived`. `alarm` is one of vault.alarms.Alarm, `outage` the gap it is about, `told` the account or address up to
+    which it has been written to. `lead` is wall minus boot as it was on the boot `lead_boot`.
+    """
 
     beat: int | None
     delivered: int | None
+    pulse: int | None
     alarm: int
     outage: int
     told: str
@@ -36,7 +40,7 @@ class Gaps(Rows):
     def vigil(self) -> Vigil | None:
         return self._one(
             Vigil,
-            "SELECT beat, delivered, alarm, outage, told, lead, lead_boot FROM service WHERE id = 1",
+            "SELECT beat, delivered, pulse, alarm, outage, told, lead, lead_boot FROM service WHERE id = 1",
         )
 
     def save_alarm(self, seen: Vigil, alarm: int, outage: int, told: str) -> int:
@@ -59,6 +63,9 @@ class Gaps(Rows):
     def save_delivery(self, lived: int) -> None:
         """The deliverer looked for letters, whether or not there were any."""
         self.db.run("UPDATE service SET delivered = :lived WHERE id = 1", lived=lived)
+
+    def save_pulse(self, lived: int) -> None:
+        self.db.run("UPDATE service SET pulse = :lived WHERE id = 1", lived=lived)
 
     def forget_beat(self) -> None:
         """The one there is was read on another boot clock."""

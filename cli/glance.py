@@ -1,0 +1,125 @@
+"""How a server stands, in an operator's words: `afterword operator status`.
+
+Rule of this room: words for what somebody else found; whatever needs a hand says which.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from cli import terminal
+from vault.clock import SECOND, write_duration
+from vault.settings import Settings
+
+if TYPE_CHECKING:
+    from vault.keeping import Glance
+    from vault.storage.records.gaps import Gap
+
+STALE_TICKS: Final = 12
+STILL_TICKS: Final = 120
+DRIFT: Final = 5 * SECOND
+SHOWN_GAPS: Final = 5
+
+
+def show(seen: "Glance", settings: Settings) -> str:
+    """The whole of it, what matters most first."""
+    lines = [
+        _beat(seen.tick_age, settings.tick, "The watch ticks.", "The watch does NOT tick"),
+        _beat(
+            seen.probed_age, settings.tick, "The public door is open.", "Nobody gets through the public door"
+        ),
+        *_outage(seen),
+        *_deliverer(seen, settings),
+        *_outside(seen, settings),
+        f"Lived {lasted(seen.lived)}, of which people were served {lasted(seen.served)}.",
+        f"Accounts: {seen.accounts}. Free space: {terminal.size(seen.free)}.",
+        f"Switches: {_counted(seen.stages)}.",
+        f"Letters: {_counted(seen.letters)}.",
+    ]
+    if seen.oldest_letter is not None:
+        lines.append(f"The oldest letter has been waiting for {lasted(seen.oldest_letter)}.")
+    lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
+    lines += [f"Account {each} knows more than this server, which was restored." for each in seen.marked]
+    lines += _clock(seen)
+    lines += [gap_text(each) for each in seen.gaps[:SHOWN_GAPS]]
+    if seen.key_copied is None:
+        lines.append("No copy of the server key was ever confirmed; see: afterword operator key")
+    return "\n".join(lines)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{many} {name}" for name, many in counts.items()) or "none"
+
+
+def _beat(age: int | None, tick: int, well: str, ill: str) -> str:
+    if age is not None and age <= STALE_TICKS * tick:
+        return well
+    since = f" for {lasted(age)}" if age is not None else " on this computer"
+    return f"{ill}{since}: time stands still, no warning goes out and nothing is released."
+
+
+def _outage(seen: "Glance") -> Iterator[str]:
+    if not seen.alarm:
+        return
+    from vault.alarms import Alarm
+
+    told = {
+        Alarm.OPERATOR: "the operator was written to; after a day everybody with a running switch is",
+        Alarm.TELLING: "everybody with a running switch is being written to",
+        Alarm.EVERYBODY: "everybody with a running switch was written to",
+        Alarm.ENDING: "it is over, and whoever was told is written to",
+    }[Alarm(seen.alarm)]
+    yield f"Nobody was served for {lasted(seen.stood)} of its ticks: {told}."
+
+
+def _deliverer(seen: "Glance", settings: Settings) -> Iterator[str]:
+    if settings.mail is None:
+        return
+    if seen.delivered_age is None:
+        yield "No deliverer has ever run here, so no letter goes out; start: afterword serve"
+    elif seen.delivered_age > STILL_TICKS * settings.tick:
+        yield f"The deliverer stopped {lasted(seen.delivered_age)} ago, so no letter goes out."
+    else:
+        yield "The deliverer is up."
+
+
+def _outside(seen: "Glance", settings: Settings) -> Iterator[str]:
+    if settings.heartbeat_url is None:
+        return
+    if seen.pulse_age is None:
+        yield "The outside watcher has not heard of this server yet."
+    else:
+        yield f"The outside watcher last heard that all is well {lasted(seen.pulse_age)} ago."
+
+
+def _clock(seen: "Glance") -> Iterator[str]:
+    if seen.drift is not None and abs(seen.drift) > DRIFT:
+        yield (
+            f"This computer's clock went {_off(seen.drift)} since the watch began; switches do not count on it, "
+            "dates that people are shown do."
+        )
+
+
+def gap_text(gap: "Gap") -> str:
+    """One line about something that should not happen to time."""
+    when = terminal.local(gap.wall)
+    match gap.kind:
+        case "stall":
+            return f"Gap: until {when} the watch did not tick for {lasted(gap.length or 0)}."
+        case "takeover":
+            return f"Gap: {when} this computer, started anew, or another one began to count."
+        case "outage" if gap.length is None:
+            return f"Gap: nobody has been served since {when}."
+        case "outage":
+            return f"Gap: from {when} on nobody was served for {lasted(gap.length or 0)}."
+        case "wall":
+            return f"Gap: {when} the computer's clock jumped, {_off(gap.length or 0)}."
+        case other:
+            return f"Gap: {when} {other}."
+
+
+def _off(ms: int) -> str:
+    return f"{lasted(abs(ms))} {'forward' if ms > 0 else 'back'}"
+
+
+def lasted(ms: int) -> str:
+    return write_duration(ms // 1_000 * 1_000)
