@@ -39,8 +39,16 @@ class LetterKind(StrEnum):
     PAUSE_ENDED = "pause-ended"
     OPERATOR_UNREACHED = "operator-unreached"
     OPERATOR_TROUBLE = "operator-trouble"
+    OPERATOR_CROWD = "operator-crowd"
+    OPERATOR_CROWD_WAITS = "operator-crowd-waits"
+    HELD = "held"
+    HOLD_ASKED = "hold-asked"
+    LEFT = "left"
     OUTAGE = "outage"
     OUTAGE_OVER = "outage-over"
+    ADDRESS_FAILING = "address-failing"
+    ADDRESS_WELL = "address-well"
+    OPERATOR_NO_ADDRESS = "operator-no-address"
     TEST = "test"
 
 
@@ -69,8 +77,9 @@ class Facts:
 
     `hers`: the recipient is the journalist herself. `label`: what she calls herself on her card; only colleagues
     who are asked to reach her, or told that it is over, read it. `due`: when the next stage begins. `release`: the
-    earliest release. `effect`: when a slow change takes effect. `account`, `trouble`: for the
-    operator, to whom nobody is named.
+    earliest release. `effect`: when a slow change takes effect. `account`, `trouble`, `many`: for the
+    operator, to whom nobody is named. `by`: accounts of the colleagues that the letter is about, in a row; `colleague`:
+    what they call themselves, in a letter. `because`: how they know. `until`: when a hold ends.
     """
 
     hers: bool = False
@@ -83,6 +92,11 @@ class Facts:
     host: str | None = None
     account: str | None = None
     trouble: str | None = None
+    by: tuple[str, ...] = ()
+    colleague: str | None = None
+    because: str | None = None
+    until: int | None = None
+    many: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,10 @@ class Words(Protocol):
     def SUBJECT(self) -> str: ...
     @property
     def SOMEBODY(self) -> str: ...
+    @property
+    def COLLEAGUE(self) -> str: ...
+    @property
+    def BECAUSE(self) -> Mapping[str, str]: ...
     @property
     def CHANGES(self) -> Mapping[str, str]: ...
     @property
@@ -136,6 +154,10 @@ def write(kind: LetterKind, language: str, subject: str, phrase: str, facts: Fac
     words = _WORDS.get(language, letters_en)
     given = {
         "who": _fitted(facts.label) or words.SOMEBODY,
+        "colleague": _fitted(facts.colleague) or words.COLLEAGUE,
+        "because": None if facts.because is None else words.BECAUSE.get(facts.because),
+        "until": _instant(words, facts.until),
+        "many": None if facts.many is None else str(facts.many),
         "code": _fitted(facts.code),
         "due": _instant(words, facts.due),
         "release": _instant(words, facts.release),

@@ -21,6 +21,14 @@ def write_date(weekday: int, day: int, month: int, year: int) -> str:
 SUBJECT: Final = "Reminder"
 SOMEBODY: Final = "the person who named you as a colleague"
 
+COLLEAGUE: Final = "one of the colleagues"
+# How a colleague who holds a release knows that she was reached.
+BECAUSE: Final[Mapping[str, str]] = {
+    "reached": "spoken with",
+    "hospital": "in a hospital",
+    "known-safe": "known to be safe",
+}
+
 CHANGES: Final[Mapping[str, str]] = {
     "roster": "a change of who can open what was entrusted",
     "plan": "longer times between the warnings",
@@ -115,8 +123,8 @@ If nothing is heard from you before {release}, your colleagues will be able to o
 After that nobody can take it back: not you, not they, not whoever runs the server. This date holds if the
 server keeps running. If it stops, it moves later, never earlier.
 
-Can you not get to a computer? Call one of your colleagues. They cannot stop the release, but they will know
-that you are alive, and they decide what is published.
+Can you not get to a computer? Call one of your colleagues. They cannot stop the release, but they can hold it for
+a few days, they will know that you are alive, and they decide what is published.
 
 Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
 --from-words`.
@@ -131,6 +139,8 @@ reach {who} now:
 
 - If you reach {who}, ask for one thing: a check-in, on their own computer (`afterword checkin`). Nothing else
 ends the alarm, and an answer to this letter does not. Listen for signs that somebody is not speaking freely.
+
+- If {who} is safe and cannot get to a computer now, `afterword hold` stops the clock for a few days.
 
 - If you do not, run `afterword inbox` or open your kit. The page left for you says whom to call next, and which
 lawyer.
@@ -150,6 +160,8 @@ from a letter.
 
 - If you reach {who}, ask for one thing: a check-in, on their own computer (`afterword checkin`). Nothing else
 ends the alarm, and an answer to this letter does not. Listen for signs that somebody is not speaking freely.
+
+- If {who} is safe and cannot get to a computer now, `afterword hold` stops the clock for a few days.
 
 - Run `afterword inbox` or open your kit, and read the page that was left for you. Make sure that your computer
 and your passphrase work, and that you know how to call the other colleagues.
@@ -194,6 +206,9 @@ spoken to each other.
 
 Is your computer lost or broken? On another one, your 24 words bring everything back: `afterword join
 --from-words`.
+
+This letter comes again, ever more seldom, until `afterword recover` has brought everything to your computer. If you
+want no more of them, `afterword leave` ends it.
 """,
     "released-her": """
 No sign of life came from you in all the time that you had set, and your colleagues can now open what you left
@@ -296,6 +311,112 @@ To see how things stand, run `afterword status`. Who is expected to check in, pl
 
 $ afterword checkin
 """,
+    "held": """
+{colleague} has signed that there is news of {who}, so everything stands still for a while.
+
+The reason given: {because}.
+
+Until {until} no time passes towards a release, if the server keeps running; afterwards it goes on from where it was.
+
+Nothing is opened before {release}.
+
+- This is a colleague's word, and no check-in. Call {colleague}, on a number that you already have, and ask how they
+know.
+
+- If you have any doubt, keep trying to reach {who} yourself, and ask for one thing: a check-in, on their own
+computer (`afterword checkin`). Nothing else ends the alarm.
+
+- Do not write about it by e-mail or chat. Publish nothing.
+
+To see who held it, and when, run `afterword inbox` or open your kit.
+""",
+    "hold-asked": """
+{colleague} has signed that there is news of {who}, and asks that everything stand still for a while.
+
+The reason given: {because}.
+
+It was held twice already, so nothing stands still until a second colleague signs as well. Until then time goes on.
+
+Nothing is opened before {release}, if the server keeps running.
+
+- Call {colleague}, on a number that you already have, and ask how they know. Then try to reach {who} yourself.
+
+- Only if you are sure, sign too, with the name of the dossier:
+
+$ afterword hold NAME
+
+- If you have any doubt, do nothing, and speak with the other colleagues. Only a check-in by {who} ends the alarm.
+
+- Do not write about it by e-mail or chat. Publish nothing.
+
+To see how things stand, run `afterword inbox` or open your kit.
+""",
+    "left": """
+{colleague} no longer takes part in something that you entrusted to your colleagues. It took effect at once: no
+letter about it goes there any more, and the share in that person's hands stays valid until you change the roster.
+
+- Call {colleague}, on a number that you already have, and ask: was it you, and was it your own wish? Do not ask by
+e-mail or chat.
+
+- With one colleague fewer it is harder to have enough of them on the day. To see who is left, run:
+
+$ afterword status
+
+- To name somebody else, or the same person again, use `afterword roster`.
+""",
+    "operator-crowd": """
+Many people have fallen silent at the same time: {many} within one hour, more than a tenth of all who are expected
+to check in here. That is more likely our trouble, or a region's, than theirs.
+
+- Can they reach this server? Try its public address from outside, and run `afterword doctor`.
+
+- Do letters arrive? Run `afterword operator status`.
+
+- Is a network, a mail provider or a country cut off? Then say so where these people can hear it.
+
+Their warnings go out as always. Should they stay silent, each release waits once more, by twelve hours at most.
+That is all this server does by itself, so please look now.
+
+The server: {host}
+""",
+    "operator-crowd-waits": """
+Somebody who fell silent together with many others has come to the end of the last stage. The release waits once
+more, by twelve hours at most, and so does each of the others: {many} in all. After that it happens.
+
+- If the cause was ours, or a whole region is cut off, this is the time to get word to these people: only their
+own check-in stops a release. Nobody who runs a server can.
+
+- To see how things stand, run `afterword operator status`, and `afterword doctor`.
+
+The server: {host}
+""",
+    "address-failing": """
+Letters to one of your addresses have not been accepted for a day. This letter comes to another of them.
+
+It may be a full mailbox, or a provider that refuses us. To see which address it is, run:
+
+$ afterword address list
+
+- If you can repair it, do. You hear from us when a letter has been accepted there again.
+
+- If you cannot, run `afterword address add` for another one, and only then `afterword address remove` for the one
+that fails. Until then there is one way fewer to reach you.
+""",
+    "address-well": """
+Letters are accepted again by the address of yours that had refused them. There is nothing you need to do.
+""",
+    "operator-no-address": """
+Something was released, and one of those who are to hear of it has no address: no letter can tell them. Their own
+computer does, as soon as they run `afterword inbox`.
+
+The account: {account}
+
+- `afterword operator accounts` shows what it calls itself. If you know who it is, call them, and say only: run
+`afterword inbox`.
+
+- A letter goes out by itself as soon as an address of theirs is confirmed. Until then `afterword operator status`
+names the account.
+""",
     "test": """
 This is a test, and it has worked: letters to this address arrive. There is nothing you need to do.
 """,
@@ -303,6 +424,37 @@ This is a test, and it has worked: letters to this address arrive. There is noth
 
 # What is said differently when the recipient is the journalist herself.
 HERS: Final[Mapping[str, str]] = {
+    "held": """
+A colleague, {colleague}, has signed that there is news of you, so everything stands still for a while.
+
+The reason given: {because}.
+
+Until {until} no time passes towards a release, if the server keeps running; afterwards it goes on from where it was.
+
+This is not a check-in, and it does not end the alarm. If you are well, run this on your computer now:
+
+$ afterword checkin
+
+If nothing at all is heard from you, your colleagues will be able to open what you left for them, not before
+{release}.
+
+If you know nothing of this, check in all the same, and call another colleague than that one: somebody may be playing
+for time.
+""",
+    "hold-asked": """
+A colleague, {colleague}, has signed that there is news of you, and asks that everything stand still for a while.
+
+The reason given: {because}.
+
+It was held twice already, so nothing stands still until a second colleague signs as well. Until then time goes on.
+
+If you are well, run this on your computer now:
+
+$ afterword checkin
+
+If nothing at all is heard from you, your colleagues will be able to open what you left for them, not before
+{release}, if the server keeps running.
+""",
     "all-clear": """
 A sign of life from you has arrived. The alarm is over, and your colleagues are told so.
 

@@ -21,6 +21,14 @@ def write_date(weekday: int, day: int, month: int, year: int) -> str:
 SUBJECT: Final = "Recordatorio"
 SOMEBODY: Final = "la persona que confió en usted"
 
+COLLEAGUE: Final = "una de las personas de confianza"
+# How a colleague who holds a release knows that she was reached.
+BECAUSE: Final[Mapping[str, str]] = {
+    "reached": "hubo una conversación",
+    "hospital": "está en un hospital",
+    "known-safe": "se sabe que está a salvo",
+}
+
 CHANGES: Final[Mapping[str, str]] = {
     "roster": "un cambio en quiénes pueden abrir lo confiado",
     "plan": "plazos más largos entre los avisos",
@@ -113,8 +121,8 @@ Si no se sabe nada de usted antes del {release}, sus colegas podrán abrir lo qu
 dar marcha atrás: ni usted, ni sus colegas, ni quien administra el servidor. Esta fecha vale si el servidor
 sigue funcionando. Si se detiene, se retrasa; nunca se adelanta.
 
-¿No puede llegar a una computadora? Llame a sus colegas. No pueden detener la entrega, pero sabrán que usted
-vive, y son quienes deciden qué se publica.
+¿No puede llegar a una computadora? Llame a sus colegas. No pueden impedir la entrega, pero sí aplazarla unos días;
+sabrán que usted vive, y son quienes deciden qué se publica.
 
 ¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
 """,
@@ -130,6 +138,8 @@ en una carta.
 - Si logra hablar con {who}, pida una sola cosa: que dé señal de vida desde su propia computadora (`afterword
 checkin`). Nada más pone fin a la alarma, y responder a esta carta tampoco. Preste atención a cualquier indicio
 de que no puede hablar con libertad.
+
+- Si {who} está a salvo y no puede llegar ahora a una computadora, `afterword hold` detiene el plazo unos días.
 
 - Si no lo logra, ejecute `afterword inbox` o abra su kit. La página que le dejaron dice a quién llamar después
 y a qué despacho de abogados acudir.
@@ -151,6 +161,8 @@ Use números que ya tenga, nunca uno que venga en una carta.
 - Si logra hablar con {who}, pida una sola cosa: que dé señal de vida desde su propia computadora (`afterword
 checkin`). Nada más pone fin a la alarma, y responder a esta carta tampoco. Preste atención a cualquier indicio
 de que no puede hablar con libertad.
+
+- Si {who} está a salvo y no puede llegar ahora a una computadora, `afterword hold` detiene el plazo unos días.
 
 - Ejecute `afterword inbox` o abra su kit y lea la página que le dejaron. Compruebe que su computadora y su
 frase de contraseña funcionan, y que sabe cómo llamar a los demás colegas.
@@ -196,6 +208,9 @@ haber una vida en juego.
 hablado entre ustedes.
 
 ¿Perdió su computadora o no funciona? En otra, sus 24 palabras lo recuperan todo: `afterword join --from-words`.
+
+Esta carta se repite, cada vez con menos frecuencia, hasta que `afterword recover` lo haya traído todo a su
+computadora. Si no quiere recibir más, `afterword leave` les pone fin.
 """,
     "released-her": """
 No llegó ninguna señal de vida suya en todo el plazo que usted había fijado, y sus colegas ya pueden abrir lo
@@ -300,6 +315,116 @@ Para ver cómo están las cosas, ejecute `afterword status`. De quien se espera 
 
 $ afterword checkin
 """,
+    "held": """
+{colleague} ha firmado que hay noticias de {who}, así que todo queda detenido por un tiempo.
+
+El motivo indicado: {because}.
+
+Hasta el {until} no corre ningún plazo hacia la entrega, si el servidor sigue funcionando; después sigue desde donde
+estaba.
+
+Nada se abre antes del {release}.
+
+- Es la palabra de un colega, y no una señal de vida. Llame a {colleague}, a un número que ya tenga, y
+pregunte cómo lo sabe.
+
+- Si tiene alguna duda, siga intentando comunicarse con {who} y pida una sola cosa: que dé señal de vida desde su
+propia computadora (`afterword checkin`). Nada más pone fin a la alarma.
+
+- No escriba sobre esto por correo ni por chat. No publique nada.
+
+Para ver quién lo detuvo, y cuándo, ejecute `afterword inbox` o abra su kit.
+""",
+    "hold-asked": """
+{colleague} ha firmado que hay noticias de {who} y pide que todo quede detenido por un tiempo.
+
+El motivo indicado: {because}.
+
+Ya se detuvo dos veces, así que nada se detiene hasta que firme también otra persona. Mientras tanto, el plazo sigue
+corriendo.
+
+Nada se abre antes del {release}, si el servidor sigue funcionando.
+
+- Llame a {colleague}, a un número que ya tenga, y pregunte cómo lo sabe. Después intente comunicarse usted con
+{who}.
+
+- Solo si tiene la certeza, firme también, con el nombre del expediente:
+
+$ afterword hold NOMBRE
+
+- Si tiene alguna duda, no haga nada y hable con los demás colegas. Solo una señal de vida de {who} pone fin a la
+alarma.
+
+- No escriba sobre esto por correo ni por chat. No publique nada.
+
+Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+""",
+    "left": """
+{colleague} ya no participa en algo que usted confió a sus colegas. Tuvo efecto de inmediato: ya no recibe cartas
+sobre ello, y la parte que guarda sigue siendo válida hasta que usted cambie la lista de colegas.
+
+- Llame a {colleague}, a un número que ya tenga, y pregunte: ¿lo pidió usted?, ¿fue por su propia voluntad? No lo
+pregunte por correo ni por chat.
+
+- Con una persona menos es más difícil que haya suficientes llegado el día. Para ver quiénes quedan, ejecute:
+
+$ afterword status
+
+- Para nombrar a otra persona, o de nuevo a la misma, use `afterword roster`.
+""",
+    "operator-crowd": """
+Muchas personas han callado a la vez: {many} en una hora, más de la décima parte de todas las que aquí deben dar
+señal de vida. Es más probable que el problema sea nuestro, o de una región, que de ellas.
+
+- ¿Pueden llegar a este servidor? Pruebe desde fuera su dirección pública y ejecute `afterword doctor`.
+
+- ¿Llegan las cartas? Ejecute `afterword operator status`.
+
+- ¿Está aislada una red, un proveedor de correo o un país? Entonces dígalo donde estas personas puedan oírlo.
+
+Sus avisos salen como siempre. Si siguen calladas, cada entrega espera una vez más, doce horas como mucho. Es todo
+lo que este servidor hace por sí mismo; por favor, revíselo ahora.
+
+El servidor: {host}
+""",
+    "operator-crowd-waits": """
+Alguien que calló junto con muchas otras personas ha llegado al final de la última etapa. La entrega espera una vez
+más, doce horas como mucho, y también la de cada una de las demás: {many} en total. Después ocurre.
+
+- Si la causa fue nuestra, o toda una región está aislada, es el momento de hacer llegar la noticia a estas
+personas: solo su propia señal de vida detiene una entrega. Nadie que administre un servidor puede hacerlo.
+
+- Para ver cómo están las cosas, ejecute `afterword operator status` y también `afterword doctor`.
+
+El servidor: {host}
+""",
+    "address-failing": """
+Hace un día que una de sus direcciones no acepta cartas. Esta le llega a otra de ellas.
+
+Puede que sea un buzón lleno, o un proveedor que nos rechaza. Para ver de qué dirección se trata, ejecute:
+
+$ afterword address list
+
+- Si puede repararla, hágalo. Le avisaremos cuando vuelva a aceptar una carta.
+
+- Si no puede, ejecute `afterword address add` para añadir otra, y solo después `afterword address remove` para
+quitar la que falla. Mientras tanto, hay una vía menos para avisarle.
+""",
+    "address-well": """
+La dirección suya que rechazaba las cartas vuelve a aceptarlas. No tiene que hacer nada.
+""",
+    "operator-no-address": """
+Se hizo una entrega, y una de las personas que deben saberlo no tiene ninguna dirección: ninguna carta puede
+avisarle. Su propia computadora sí, en cuanto ejecute `afterword inbox`.
+
+La cuenta: {account}
+
+- `afterword operator accounts` muestra qué nombre usa. Si sabe quién es, llame y diga solamente: ejecute
+`afterword inbox`.
+
+- La carta saldrá sola en cuanto confirme una dirección. Hasta entonces, `afterword operator status` nombra la
+cuenta.
+""",
     "test": """
 Esto es una prueba y ha funcionado: las cartas llegan a esta dirección. No tiene que hacer nada.
 """,
@@ -307,6 +432,40 @@ Esto es una prueba y ha funcionado: las cartas llegan a esta dirección. No tien
 
 # What is said differently when the recipient is the journalist herself.
 HERS: Final[Mapping[str, str]] = {
+    "held": """
+Una de las personas en quienes usted confía, {colleague}, ha firmado que hay noticias suyas, así que todo queda
+detenido por un tiempo.
+
+El motivo indicado: {because}.
+
+Hasta el {until} no corre ningún plazo hacia la entrega, si el servidor sigue funcionando; después sigue desde donde
+estaba.
+
+Esto no es una señal de vida y no pone fin a la alarma. Si está bien, ejecute esto ahora en su computadora:
+
+$ afterword checkin
+
+Si no se sabe nada de usted, sus colegas podrán abrir lo que les dejó, pero no antes del {release}.
+
+Si usted no sabe nada de esto, dé señal de vida de todos modos y llame a otra persona, no a esa: alguien puede estar
+ganando tiempo.
+""",
+    "hold-asked": """
+Una de las personas en quienes usted confía, {colleague}, ha firmado que hay noticias suyas y pide que todo quede
+detenido por un tiempo.
+
+El motivo indicado: {because}.
+
+Ya se detuvo dos veces, así que nada se detiene hasta que firme también otra persona. Mientras tanto, el plazo sigue
+corriendo.
+
+Si está bien, ejecute esto ahora en su computadora:
+
+$ afterword checkin
+
+Si no se sabe nada de usted, sus colegas podrán abrir lo que les dejó, pero no antes del {release}, si el servidor
+sigue funcionando.
+""",
     "all-clear": """
 Ha llegado una señal de vida suya. La alarma ha terminado, y así se les comunica a sus colegas.
 

@@ -1,4 +1,4 @@
-"""What people order about a dossier, signed: arm, pause, plan, destroy, brief, prove, contribute, leave.
+"""What people order about a dossier, signed: arm, pause, plan, destroy, brief, prove, contribute, hold, leave.
 
 Rule of this room: verified, then checked for freshness, then done, then acknowledged, in one transaction; what
 would be quick under a gun goes to cooling instead.
@@ -6,7 +6,20 @@ would be quick under a gun goes to cooling instead.
 
 from typing import Final
 
-from vault import cooling, dossiers, envelope, ledger, letters, release, statements, switch, watch, wire
+from vault import (
+    cooling,
+    dossiers,
+    envelope,
+    holds,
+    ledger,
+    letters,
+    outbox,
+    release,
+    statements,
+    switch,
+    watch,
+    wire,
+)
 from vault.clock import DAY, write_duration
 from vault.custodian import Custodian
 from vault.errors import Conflict, NotFound, Refused
@@ -58,7 +71,7 @@ _ORDERS: Final[frozenset[type[Statement]]] = frozenset(
     {
         statements.Arm, statements.Pause, statements.Resume, statements.PlanChange, statements.Destroy,
         statements.Cancel, statements.Brief, statements.Proof, statements.Contribution, statements.Collected,
-        statements.Leave,
+        statements.Leave, statements.Hold,
     }
 )  # fmt: skip
 
@@ -83,11 +96,9 @@ def _order(
         case statements.Collected():
             release.collect(records, now, account, given)
         case statements.Leave():
-            _, me = release.reader_of(records, account, row.id)
-            records.set_left(row.id, me.place)
-            records.withdraw_releases_to(row.id, account.id, now.lived)
-            if not me.has_left:
-                ledger.note(records, now, row.journalist, "left", dossier=row.id, index=me.place)
+            _leave(records, custodian, now, account, row)
+        case statements.Hold():
+            holds.take(records, custodian, now, account, row, signed, given, short=short)
         case _:
             dossiers.own(records, account, row.id)
             return _order_hers(records, custodian, now, row, signed, given, sealed, short=short)
@@ -187,6 +198,19 @@ def _prove(records: Records, now: Moment, account: Account, signed: bytes, given
     # Her chain stays for ever: a colleague who proves all day long makes it no longer.
     if me.proved is None or not 0 <= now.wall - me.proved < DAY:
         ledger.note(records, now, row.journalist, "proved", dossier=row.id, index=me.place)
+
+
+def _leave(records: Records, custodian: Custodian, now: Moment, account: Account, row: Dossier) -> None:
+    """Before a release she is told, since it may be somebody else's wish. After one it stops the letters, no more."""
+    _, me = release.reader_of(records, account, row.id)
+    records.set_left(row.id, me.place)
+    records.withdraw_releases_to(row.id, account.id, now.lived)
+    if me.has_left:
+        return
+    ledger.note(records, now, row.journalist, "left", dossier=row.id, index=me.place)
+    if records.switch(row.id).switch.stage not in dossiers.CLOSED:
+        facts = letters.Facts(hers=True, by=(account.id,))
+        outbox.post(records, custodian, now, letters.LetterKind.LEFT, row.journalist, facts, dossier=row.id)
 
 
 def _brief(

@@ -5,23 +5,33 @@ one that is no longer true is withdrawn before the next is posted; nobody's trou
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
 
-from vault import identity, letters
+from vault import channels
 from vault.clock import DAY, HOUR, MINUTE
-from vault.couriers import Accepted, Courier, Parcel, PermanentFailure
+from vault.couriers import Accepted, Courier, Outcome, Parcel, PermanentFailure, TemporaryFailure
+from vault.couriers.roads import Roads
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Conflict, Damaged
+from vault.errors import AfterwordError, Conflict, DiskFailed
 from vault.letters import Facts, LetterKind
+from vault.parcels import Reach as Reach
+from vault.parcels import Sender, write
+from vault.parcels import read_reach as read_reach
+from vault.parcels import write_reach as write_reach
 from vault.service import Moment
 from vault.storage.records import Records
 from vault.storage.records.rows import Address, Letter
 
-LEASE: Final = 3 * MINUTE
+LEASE_TICKS: Final = 36
+OFF_TICKS: Final = 24
+"""How long a letter to a slow domain is put off while another is under way there."""
+WINDOW: Final = 200
+LANES: Final = 5_000
+_OPERATOR: Final = "operator"
 LONGEST_WAIT: Final = HOUR
 HOPELESS_WAIT: Final = 6 * HOUR
 RELEASE_AGAIN: Final = (HOUR, 6 * HOUR, DAY, DAY, DAY, 7 * DAY)
@@ -30,33 +40,6 @@ GIVE_UP: Final = 14 * DAY
 PASSING: Final = frozenset({LetterKind.CODE, LetterKind.TEST})
 
 log = logging.getLogger("afterword.outbox")
-
-
-class Reach(msgspec.Struct, frozen=True):
-    """Where and how somebody wants their letters; rests sealed."""
-
-    address: str
-    language: str
-    subject: str
-    phrase: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """What every letter of this server says of where it comes from. `operators` are the operator's addresses."""
-
-    address: str
-    host: str | None
-    operators: tuple[str, ...]
-    operator_language: str
-
-
-def read_reach(custodian: Custodian, address: Address) -> Reach:
-    return msgspec.json.decode(custodian.wake(address.sealed), type=Reach)
-
-
-def write_reach(custodian: Custodian, reach: Reach) -> bytes:
-    return custodian.rest(msgspec.json.encode(reach))
 
 
 def post(
@@ -123,6 +106,7 @@ def _add(
     wait: int,
 ) -> None:
     told = msgspec.json.encode(facts)
+    about = None if dossier is None else records.dossier_owner(dossier)
     records.add_letter(
         Letter(
             id=custodian.short_id(),
@@ -140,21 +124,69 @@ def _add(
             next=now.lived + wait,
             lease=0,
             reason=None,
-            posted=now.lived,
+            # A repeat that is not due yet waits for nobody.
+            posted=now.lived + wait,
             settled=None,
+            lane=about or account or _OPERATOR,
         )
     )
 
 
-def claim(records: Records, limit: int) -> list[Letter]:
+def lease(tick: int, longest: int = 0) -> int:
+    """For how long (ms of `lived`) a claimed letter is its deliverer's alone: never shorter than it may take."""
+    return max(LEASE_TICKS * tick, longest + 2 * tick)
+
+
+def lane_of(letter: Letter) -> str:
+    """In whose turn this letter goes: of the journalist whose dossier it is about, else of whoever gets it."""
+    return letter.lane or letter.account or _OPERATOR
+
+
+def claim(records: Records, limit: int, length: int | None = None) -> list[Letter]:
     """Letters that are due now and are ours alone until their lease ends."""
+    claimed, _ = claim_fairly(records, limit, lease(records.tick) if length is None else length)
+    return claimed
+
+
+def claim_fairly(
+    records: Records, limit: int, length: int, *, after: str = "", without: Collection[str] = ()
+) -> tuple[list[Letter], str]:
+    """Due letters in turns, one of each lane after another's: a thousand of one, however slowly each is taken, must
+    not stand before the one of somebody else. None of the lanes in `without`; `after` is where the last call ended.
+    """
     with records.transaction() as now:
-        records.save_delivery(now.lived)
+        chosen, after = _choose(records, now.lived, limit, after, without)
+        until = now.lived + length
         return [
-            msgspec.structs.replace(letter, lease=now.lived + LEASE)
-            for letter in records.due_letters(now.lived, limit)
-            if records.claim_letter(letter, now.lived + LEASE)
-        ]
+            msgspec.structs.replace(letter, lease=until)
+            for letter in chosen
+            if records.claim_letter(letter, until)
+        ], after
+
+
+def _choose(
+    records: Records, lived: int, limit: int, after: str, without: Collection[str]
+) -> tuple[list[Letter], str]:
+    # However many are due, only so many are looked at: a window of the oldest, and the first of so many lanes.
+    window = records.due_letters(lived, WINDOW)
+    found = []
+    if len(window) == WINDOW:
+        lanes, after = records.lanes_due(after, lived, LANES)
+        for lane in lanes:
+            first = None if lane in without else records.first_due(lane, lived)
+            if first is not None:
+                found.append(first)
+            if len(found) == limit:
+                after = lane
+                break
+    seen = {letter.id for letter in found}
+    found += [each for each in window if each.id not in seen and lane_of(each) not in without]
+    turns: Counter[str] = Counter()
+    order = []
+    for letter in found:
+        order.append((turns[lane_of(letter)], letter.next, letter.id, letter))
+        turns[lane_of(letter)] += 1
+    return [letter for *_, letter in sorted(order, key=lambda each: each[:3])[:limit]], after
 
 
 def give_back(records: Records, letters: Sequence[Letter]) -> None:
@@ -172,36 +204,71 @@ def deliver(
     letter: Letter,
     landed: Callable[[Moment, Letter], None],
     chance: float,
+    roads: Roads | None = None,
 ) -> bool:
     """Carry one claimed letter and save how it went; true when it was accepted.
 
     `landed` runs in the transaction that saves an acceptance, in time or not. `chance` in 0…1 spreads the next attempt.
+    A letter to a domain where another line is held up already is put off instead.
     """
     parcels = _parcels(records, custodian, sender, letter, chance)
-    outcomes = [courier.carry(parcel) for parcel in parcels]
-    if not outcomes:
+    if not parcels:
         return False
+    outcomes = [_carry(records, courier, parcel, roads or Roads()) for parcel in parcels]
     if any(isinstance(outcome, Accepted) for outcome in outcomes):
         try:
             _accepted(records, custodian, letter, landed)
-        except Conflict:
+        except (Conflict, DiskFailed):
             raise
         except AfterwordError as wrong:
             # Its switch does not read. The letter has arrived even so, and must not be sent for ever.
             log.error("letter %s arrived, and nothing follows from it: %s", letter.id, type(wrong).__name__)
             _accepted(records, custodian, letter, lambda now, row: None)
         return True
-    failure = next(outcome for outcome in outcomes if not isinstance(outcome, Accepted))
+    failure = next(
+        (outcome for outcome in outcomes if outcome is not None and not isinstance(outcome, Accepted)), None
+    )
     with records.transaction() as now:
-        if letter.address is not None:
-            records.mark_failing(letter.address, now.wall)
-        if LetterKind(letter.kind) in PASSING and now.lived - letter.posted > GIVE_UP:
-            records.settle_letter(letter.id, "failed", now.lived, failure.reason)
+        if failure is None:
+            wait = int(OFF_TICKS * now.tick * (0.75 + chance / 2))
+            records.put_off_letter(letter, now.lived + wait)
         else:
-            hopeless = isinstance(failure, PermanentFailure)
-            wait = _back_off(letter.attempts, now.tick, hopeless, chance)
-            records.retry_letter(letter.id, now.lived + wait, failure.reason)
+            _failed(records, custodian, now, letter, failure, chance)
     return False
+
+
+def _carry(records: Records, courier: Courier, parcel: Parcel, roads: Roads) -> Outcome | None:
+    """None when it has to wait because others to its domain are held up."""
+    if not roads.enter(parcel.to):
+        return None
+    began = records.clock.boot()
+    try:
+        return courier.carry(parcel)
+    finally:
+        roads.leave(parcel.to, records.clock.boot() - began)
+
+
+def _failed(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    letter: Letter,
+    failure: TemporaryFailure | PermanentFailure,
+    chance: float,
+) -> None:
+    told = () if letter.address is None else channels.failed(records, now, letter.address)
+    for address in told:
+        facts = Facts()
+        post_to(records, custodian, now, LetterKind.ADDRESS_FAILING, address, facts, letter=letter.address)
+    if LetterKind(letter.kind) in PASSING and now.lived - letter.posted > GIVE_UP:
+        records.settle_letter(letter.id, "failed", now.lived, failure.reason)
+        return
+    wait = _back_off(letter.attempts, now.tick, isinstance(failure, PermanentFailure), chance)
+    left = None if letter.address is None else channels.day_is_over(records, now, letter.address)
+    if left is not None and left < wait:
+        # Whether it has failed for a whole day is found out then, and not hours later.
+        wait = left + int(chance * MINUTE)
+    records.retry_letter(letter, now.lived + wait, failure.reason)
 
 
 def _parcels(
@@ -213,13 +280,15 @@ def _parcels(
             held = records.letter(letter.id)
             if held is None or held.state != "waiting" or held.lease != letter.lease:
                 return []
-            parcels = _write(records, custodian, sender, letter, now)
+            parcels = write(records, custodian, sender, letter, now)
+    except DiskFailed:
+        raise
     except Exception as wrong:
         # Whatever is wrong with one account's rows, the letters of the others go out.
         log.error("letter %s cannot be written: %s", letter.id, type(wrong).__name__)
         with records.transaction() as now:
             wait = _back_off(letter.attempts, now.tick, False, chance)
-            records.retry_letter(letter.id, now.lived + wait, "the letter cannot be written")
+            records.retry_letter(letter, now.lived + wait, "the letter cannot be written")
         return []
     if not parcels:
         with records.transaction() as now:
@@ -237,8 +306,25 @@ def _accepted(
         ):
             landed(now, letter)
             if letter.address is not None:
-                records.mark_failing(letter.address, None)
+                for address in channels.landed(records, now, letter.address):
+                    post_to(records, custodian, now, LetterKind.ADDRESS_WELL, address, Facts())
             _repeat(records, custodian, now, letter)
+
+
+def tell_unreachable(records: Records, custodian: Custodian, now: Moment, dossier: str, account: str) -> None:
+    """To the operator: of a release that no letter can tell this account of, while it has no address."""
+    reader = records.collaborator(dossier, account)
+    if reader is None or reader.collected is not None or reader.has_left or records.reachable(account):
+        return
+    facts = Facts(account=account)
+    post_operator(records, custodian, now, LetterKind.OPERATOR_NO_ADDRESS, facts, dossier)
+
+
+def address_is_gone(records: Records, custodian: Custodian, now: Moment, account: str) -> None:
+    """An address was removed. If it was the last, whoever waits for its owner to collect a release has to know."""
+    for dossier in records.dossiers_shared_with(account):
+        if records.release(dossier.id) is not None:
+            tell_unreachable(records, custodian, now, dossier.id, account)
 
 
 def post_release(records: Records, custodian: Custodian, now: Moment, dossier: str, address: Address) -> None:
@@ -278,52 +364,3 @@ def _repeat(records: Records, custodian: Custodian, now: Moment, letter: Letter)
         climb=told + 1,
         wait=RELEASE_AGAIN[min(told, len(RELEASE_AGAIN) - 1)],
     )
-
-
-def _write(
-    records: Records, custodian: Custodian, sender: Sender, letter: Letter, now: Moment
-) -> list[Parcel]:
-    """The letter as it leaves; none when its address is gone, or the operator has none."""
-    kind = LetterKind(letter.kind)
-    told = custodian.wake(letter.facts) if kind is LetterKind.CODE else letter.facts
-    facts = msgspec.json.decode(told, type=Facts)
-    if letter.address is None:
-        reaches = [Reach(each, sender.operator_language, "", "") for each in sender.operators]
-    else:
-        address = records.address(letter.address)
-        reaches = [] if address is None else [read_reach(custodian, address)]
-    try:
-        label = _label(records, custodian, letter)
-    except AfterwordError as wrong:
-        # What she calls herself is a comfort. That something was released must be said without it.
-        log.error("letter %s goes without a name: %s", letter.id, type(wrong).__name__)
-        label = None
-    facts = replace(facts, label=label, host=sender.host)
-    domain = sender.address.rpartition("@")[2]
-    parcels = []
-    for place, reach in enumerate(reaches):
-        text = letters.write(kind, reach.language, reach.subject, reach.phrase, facts)
-        suffix = f".{place}" if place else ""
-        parcels.append(
-            Parcel(
-                message_id=f"<{letter.message_id}{suffix}@{domain}>",
-                to=reach.address,
-                sender=sender.address,
-                subject=text.subject,
-                body=text.body,
-                language=reach.language,
-                date=now.wall,
-            )
-        )
-    return parcels
-
-
-def _label(records: Records, custodian: Custodian, letter: Letter) -> str | None:
-    """What the journalist of this dossier calls herself on her card, for those who are asked to reach her."""
-    dossier = None if letter.dossier is None else records.dossier(letter.dossier)
-    if dossier is None:
-        return None
-    journalist = records.account(dossier.journalist)
-    if journalist is None:
-        raise Damaged(f"Dossier {dossier.id} belongs to nobody.")
-    return identity.read_card(custodian.wake(journalist.card)).card.label

@@ -13,6 +13,9 @@ SHORTEST_LADDER: Final = 24 * HOUR
 TICKS_PER_DWELL: Final = 4
 PAUSE_AT_ONCE: Final = 72 * HOUR  # a longer pause is a slow change
 LONGEST_PAUSE: Final = 90 * DAY
+HOLD: Final = 72 * HOUR  # what a colleague's signature adds
+HOLDS_ALONE: Final = 2  # holds of one climb that one signature is enough for
+CROWD_WAITS: Final = 12 * HOUR
 DEFAULT_COOLING: Final = 7 * DAY
 SHORTEST_COOLING: Final = 72 * HOUR
 
@@ -53,6 +56,11 @@ class Plan:
                 f"{write_duration(least)}: choose longer times, or rehearse on a server started with --allow-short.",
                 code="plan-too-short",
             )
+
+
+def hold_length(plan: Plan, *, short: bool) -> int:
+    """What one hold adds. In a rehearsal it is no longer than the whole ladder that it interrupts."""
+    return min(HOLD, plan.ladder()) if short else HOLD
 
 
 # Alarm early, release late: colleagues hear after two days, the archive opens after a week.

@@ -20,6 +20,8 @@ Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 """An instant (ms UTC, display only) or a duration."""
 Number = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Index = Annotated[int, msgspec.Meta(ge=1, le=255)]
+Because = Literal["reached", "hospital", "known-safe"]
+"""How a collaborator knows: spoke with her; she is in a hospital; somebody trusted knows that she is safe."""
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 MAX_PEOPLE: Final = 255
@@ -258,14 +260,31 @@ class Leave(Statement, frozen=True, forbid_unknown_fields=True):
     created: Milliseconds
 
 
+class Hold(Statement, frozen=True, forbid_unknown_fields=True):
+    """She was reached: let time stand still. Only for this climb of this switch."""
+
+    kind: ClassVar[str] = "hold"
+    server: Hash
+    dossier: DossierId
+    seq: Number
+    nonce: Nonce
+    climb: Number
+    because: Because
+    created: Milliseconds
+
+
 class Acknowledgement(Statement, frozen=True, forbid_unknown_fields=True):
-    """The server has durably stored `statement`. `commitment` is of a custodian's new release share."""
+    """The server has durably stored `statement`. `commitment` is of a custodian's new release share.
+
+    `life` names the server's life, as in ServerInfo: within one, `seq` and `number` only rise.
+    """
 
     kind: ClassVar[str] = "acknowledgement"
     server: Hash
     account: Hash
     statement: Hash
     seq: Milliseconds
+    life: Label
     lived: Milliseconds
     served: Milliseconds
     number: Number
@@ -292,7 +311,7 @@ class Release(Statement, frozen=True, forbid_unknown_fields=True):
 
 PEOPLE: Final[tuple[type[Statement], ...]] = (
     Login, Roster, Brief, Head, Arm, CheckIn, Pause, Resume, PlanChange, Destroy, Cancel,
-    Proof, Contribution, Collected, Leave,
+    Proof, Contribution, Collected, Leave, Hold,
 )  # fmt: skip
 SERVERS: Final[tuple[type[Statement], ...]] = (Acknowledgement, Release)
 KINDS: Final = {each.kind: each for each in PEOPLE + SERVERS}

@@ -7,14 +7,14 @@ entry, time alone moves a switch by exactly one stage, and nothing leaves `relea
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, assert_never
 
 from vault.clock import write_duration
 from vault.errors import Damaged, Malformed, NotDue, Refused
 from vault.letters import LetterKind
+from vault.plans import CROWD_WAITS, HOLDS_ALONE, LONGEST_PAUSE
 from vault.plans import DEFAULT_PLAN as DEFAULT_PLAN
-from vault.plans import LONGEST_PAUSE
 from vault.plans import Plan as Plan
 
 MOST_RENEWALS: Final = 2
@@ -31,6 +31,14 @@ class Stage(StrEnum):
     DESTROYED = "destroyed"
 
 
+class Crowd(IntEnum):
+    """Whether she fell silent together with many others, and whether the release has waited for it."""
+
+    NO = 0
+    YES = 1
+    WAITED = 2
+
+
 # The stages that begin with a letter to her, which must land or be tried for one dwell before their time runs.
 LATE: Final = frozenset({Stage.REMINDED, Stage.WARNED, Stage.GRACE})
 
@@ -41,7 +49,7 @@ class Switch:
 
     `due` is when the stage ends, or, while `trying`, when trying ends. `era` is the last gap this switch has taken
     note of. `renewals` counts this stage's fresh beginnings, `ladder` the climbs begun so far. `pause` is the length
-    of the pause it is in.
+    of the pause it is in. `held` is when a colleague's hold of this stage ends, `holds` counts those of this climb.
     """
 
     stage: Stage
@@ -53,6 +61,9 @@ class Switch:
     renewals: int = 0
     ladder: int = 0
     pause: int | None = None
+    held: int | None = None
+    holds: int = 0
+    crowd: Crowd = Crowd.NO
 
     def __post_init__(self) -> None:
         # A row that was damaged into an early `due` must stand still, not release: so the least is checked here.
@@ -64,6 +75,12 @@ class Switch:
             or (self.pause is None) != (self.stage is not Stage.PAUSED)
             or not 0 <= self.renewals <= (MOST_RENEWALS if self.stage in LATE else 0)
             or self.ladder < (1 if self.stage in LATE or self.stage is Stage.RELEASED else 0)
+            or (self.stage not in LATE and (self.holds, self.crowd) != (0, Crowd.NO))
+            # No stage ends in the middle of a hold, and no hold began before its stage or outside every count.
+            or (
+                self.held is not None and not (self.holds > 0 and self.entered < self.held <= (self.due or 0))
+            )
+            or (self.crowd is Crowd.WAITED and self.stage is not Stage.GRACE)
         )
         if wrong:
             raise Damaged(
@@ -150,7 +167,30 @@ class Restored:
     """The row came out of a backup: check-ins may be missing from it."""
 
 
-Event = Move | Landed | Tried | Renewed | Replanned | Restored
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Somebody has shown this server's own signed release of it: what was released stays released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Colleagues have signed that she was reached: time stands still for `length`. `signers` are different people."""
+
+    length: int
+    signers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """She fell silent together with many others, which speaks of our trouble rather than of hers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """The end of `grace` has come for one of a crowd: this once, the release waits."""
+
+
+Event = Move | Landed | Tried | Renewed | Replanned | Restored | Recalled | Held | Crowded | Waited
 
 
 class Audience(StrEnum):
@@ -189,17 +229,19 @@ LADDER_LETTERS: Final = frozenset(
         LetterKind.OPERATOR_UNREACHED,
     }
 )
+# Letters about a hold say who held and until when, so they outlive the stage they were written in, and no climb.
+HOLD_LETTERS: Final = frozenset({LetterKind.HELD, LetterKind.HOLD_ASKED})
 # An all-clear still under way must not arrive after a newer alarm, so alarms to colleagues call it back.
 _ALL_CLEAR: Final = frozenset({LetterKind.ALL_CLEAR})
 _PAUSE_ENDED: Final = frozenset({LetterKind.PAUSE_ENDED})
 _SUPERSEDED: Final[Mapping[Stage, frozenset[LetterKind]]] = {
-    Stage.ARMED: LADDER_LETTERS,
+    Stage.ARMED: LADDER_LETTERS | HOLD_LETTERS,
     Stage.REMINDED: LADDER_LETTERS | _PAUSE_ENDED,
     Stage.WARNED: LADDER_LETTERS | _ALL_CLEAR,
     Stage.GRACE: LADDER_LETTERS | _ALL_CLEAR,
-    Stage.PAUSED: LADDER_LETTERS | _PAUSE_ENDED,
-    Stage.RELEASED: LADDER_LETTERS | _ALL_CLEAR,
-    Stage.DESTROYED: LADDER_LETTERS | _PAUSE_ENDED,
+    Stage.PAUSED: LADDER_LETTERS | HOLD_LETTERS | _PAUSE_ENDED,
+    Stage.RELEASED: LADDER_LETTERS | HOLD_LETTERS | _ALL_CLEAR,
+    Stage.DESTROYED: LADDER_LETTERS | HOLD_LETTERS | _PAUSE_ENDED,
 }
 _SAID_ON_ENTRY: Final[Mapping[Stage, tuple[tuple[LetterKind, Audience], ...]]] = {
     Stage.REMINDED: ((LetterKind.CHECK_IN, Audience.HER),),
@@ -221,7 +263,7 @@ def step(switch: Switch, event: Event, now: int, *, reachable: bool) -> tuple[Sw
 
     `reachable`: she has a confirmed address; without one nothing is waited for. Raises Refused
     (`not-possible-now`) where the table has no cell, NotDue before the time, Damaged if `now` lies before the
-    switch's own entry, which service time never does.
+    switch's own entry, which service time never does. A hold is Refused also with `already-held` and `needs-another`.
     """
     if now < switch.entered and not isinstance(event, Restored):
         raise Damaged(
@@ -251,13 +293,33 @@ def step(switch: Switch, event: Event, now: int, *, reachable: bool) -> tuple[Sw
             # No all-clear: that a server came back says nothing about her.
             fresh = _enter(switch, Stage.ARMED, now, reachable=reachable)
             return fresh, _withdrawn(switch, fresh)
+        case Recalled():
+            if switch.stage is Stage.RELEASED:
+                return switch, ()
+            if switch.stage is Stage.DESTROYED:
+                raise _impossible(switch, event)
+            # It was released on a climb that is forgotten; whoever counts climbs begins with the first.
+            climbed = replace(switch, ladder=max(1, switch.ladder))
+            again = _enter(climbed, Stage.RELEASED, now, reachable=reachable)
+            return again, (*_withdrawn(switch, again), *_said_on_entry(again))
+        case Held():
+            return _hold(switch, event, now), ()  # who holds, and why, is for the caller to say
+        case Crowded():
+            if switch.stage not in LATE or switch.crowd is not Crowd.NO:
+                return switch, ()
+            return replace(switch, crowd=Crowd.YES), ()
+        case Waited():
+            if not _waits(switch):
+                raise _impossible(switch, event)
+            _require_due(switch, now)
+            return replace(switch, crowd=Crowd.WAITED, due=now + crowd_waits(switch.plan)), ()
         case Arm() | CheckIn() | Elapsed() | Pause() | Resume() | Destroy():
             return _move(switch, event, now, reachable=reachable)
         case _:
             assert_never(event)
 
 
-def next_event(switch: Switch, now: int, era: int) -> Tried | Elapsed | Renewed | None:
+def next_event(switch: Switch, now: int, era: int) -> Tried | Elapsed | Renewed | Waited | None:
     """What time by itself does to this switch now; the watch applies one per switch and tick.
 
     Only switches with `due <= now`, and those in a LATE stage whose `era` differs, need to be looked at.
@@ -270,7 +332,19 @@ def next_event(switch: Switch, now: int, era: int) -> Tried | Elapsed | Renewed 
     if switch.stage is Stage.ARMED and behind:
         # Takes note of gaps met while armed, lest the reminder be begun anew one tick after it was sent.
         return Renewed(era)
-    return Tried() if switch.trying else Elapsed()
+    if switch.trying:
+        return Tried()
+    return Waited() if _waits(switch) else Elapsed()
+
+
+def is_held(switch: Switch, now: int) -> bool:
+    """Whether time stands still at `now` because colleagues have signed."""
+    return switch.held is not None and now < switch.held
+
+
+def crowd_waits(plan: Plan) -> int:
+    """How long the release waits, once, for one of a crowd."""
+    return min(CROWD_WAITS, plan.grace)
 
 
 def dwell(switch: Switch) -> int | None:
@@ -282,10 +356,12 @@ def projected(switch: Switch, now: int) -> tuple[tuple[Stage, int], ...]:
     """Each stage still to come and the service time at which it begins, if nothing happens and letters land at once."""
     if switch.due is None:
         return ()
-    at = now + (dwell(switch) or 0) if switch.trying else max(now, switch.due)
+    at = _runs_from(switch, now) + (dwell(switch) or 0) if switch.trying else max(now, switch.due)
     coming = []
     stage = MOVES[switch.stage][Elapsed]
     while True:
+        if stage is Stage.RELEASED and switch.crowd is Crowd.YES:
+            at += crowd_waits(switch.plan)
         coming.append((stage, at))
         if stage is Stage.RELEASED:
             return tuple(coming)
@@ -294,12 +370,12 @@ def projected(switch: Switch, now: int) -> tuple[tuple[Stage, int], ...]:
 
 
 def latest_release(switch: Switch, now: int) -> int | None:
-    """When the release comes at the latest if no letter of hers ever lands; each gap meanwhile adds to it."""
+    """When the release comes at the latest if no letter of hers ever lands; each gap or hold meanwhile adds to it."""
     if switch.due is None:
         return None
     coming = projected(switch, now)
     waited = sum(_lasts(stage, switch.plan, None) or 0 for stage, _ in coming if stage in LATE)
-    still_trying = max(now, switch.due) - now if switch.trying else 0
+    still_trying = max(now, switch.due) - _runs_from(switch, now) if switch.trying else 0
     return coming[-1][1] + waited + still_trying
 
 
@@ -331,6 +407,9 @@ def write_switch(switch: Switch) -> dict[str, int | str | None]:
         "renewals": switch.renewals,
         "ladder": switch.ladder,
         "pause": switch.pause,
+        "held": switch.held,
+        "holds": switch.holds,
+        "crowd": int(switch.crowd),
     }
 
 
@@ -358,6 +437,9 @@ def read_switch(row: Mapping[str, object]) -> Switch:
             renewals=whole("renewals"),
             ladder=whole("ladder"),
             pause=whole_or_none("pause"),
+            held=whole_or_none("held"),
+            holds=whole("holds"),
+            crowd=Crowd(whole("crowd")),
         )
     except (KeyError, TypeError, ValueError, Malformed) as error:
         raise Damaged("A switch does not read; it stands still until an operator restores it.") from error
@@ -372,6 +454,8 @@ def _move(switch: Switch, event: Move, now: int, *, reachable: bool) -> tuple[Sw
         case Elapsed():
             if switch.trying:
                 raise NotDue("This stage's letter has neither landed nor been tried for long enough.")
+            if _waits(switch):
+                raise NotDue("Many fell silent together, so this release waits once more.")
             _require_due(switch, now)
         case CheckIn() if stage is Stage.PAUSED:
             return switch, ()
@@ -428,25 +512,59 @@ def _lasts(stage: Stage, plan: Plan, pause: int | None) -> int | None:
 def _enter(switch: Switch, stage: Stage, now: int, *, reachable: bool, pause: int | None = None) -> Switch:
     """`stage`, begun at `now`: dwelt in from here, never from anything that happened before."""
     lasts = _lasts(stage, switch.plan, pause)
+    climbing = switch.stage in LATE and stage in LATE
+    # A stage that begins anew in the middle of a hold dwells from its end; every other begins without one.
+    held = switch.held if stage is switch.stage and climbing and is_held(switch, now) else None
     return replace(
         switch,
         stage=stage,
         entered=now,
-        due=None if lasts is None else now + lasts,
+        due=None if lasts is None else (held or now) + lasts,
         trying=reachable and stage in LATE,
         renewals=0,
         ladder=switch.ladder + (stage is Stage.REMINDED and switch.stage is not Stage.REMINDED),
         pause=pause,
+        held=held,
+        holds=switch.holds if climbing else 0,
+        crowd=switch.crowd if climbing else Crowd.NO,
+    )
+
+
+def _hold(switch: Switch, event: Held, now: int) -> Switch:
+    if switch.stage not in LATE or switch.due is None:
+        raise _not_held(switch)
+    if is_held(switch, now):
+        raise Refused(
+            "This dossier is held already; nothing is added to a hold while it runs.", code="already-held"
+        )
+    if switch.holds >= HOLDS_ALONE and event.signers < 2:
+        raise Refused(
+            f"This dossier was held {HOLDS_ALONE} times since the last check-in; now two different colleagues must "
+            "sign. Ask another one to run `afterword hold` too.",
+            code="needs-another",
+        )
+    # What was left of the stage, or of the trying, is left at the end of the hold.
+    return replace(
+        switch, due=max(switch.due, now) + event.length, held=now + event.length, holds=switch.holds + 1
     )
 
 
 def _runs(switch: Switch, now: int) -> Switch:
     """The wait for the letter is over, one way or the other: from here the stage dwells its full length."""
-    return replace(switch, trying=False, due=now + (dwell(switch) or 0))
+    return replace(switch, trying=False, due=_runs_from(switch, now) + (dwell(switch) or 0))
+
+
+def _runs_from(switch: Switch, now: int) -> int:
+    """When time runs again: at once, or at the end of the hold."""
+    return now if switch.held is None else max(now, switch.held)
+
+
+def _waits(switch: Switch) -> bool:
+    return switch.stage is Stage.GRACE and switch.crowd is Crowd.YES and not switch.trying
 
 
 def _require_due(switch: Switch, now: int) -> None:
-    if switch.due is None or now < switch.due:
+    if switch.due is None or now < switch.due or is_held(switch, now):
         raise NotDue(f"The time of stage {switch.stage} is not over.")
 
 
@@ -477,3 +595,13 @@ def _impossible(switch: Switch, event: Event) -> Refused:
         Stage.DESTROYED: "this dossier has been destroyed, and nothing brings it back",
     }[switch.stage]
     return Refused(f"{type(event).__name__} is not possible now: {why}.", code="not-possible-now")
+
+
+def _not_held(switch: Switch) -> Refused:
+    why = {
+        Stage.NEW: "it is not armed yet, so nothing is running",
+        Stage.ARMED: "no check-in is overdue, so there is nothing to hold",
+        Stage.PAUSED: "it is paused, so nothing is running",
+        Stage.RELEASED: "it has been released, and nothing takes that back; run `afterword inbox`",
+    }.get(switch.stage, "it has ended")
+    return Refused(f"This dossier cannot be held: {why}.", code="not-possible-now")

@@ -6,7 +6,7 @@ Rule of this room: reads only; people are shown projected dates, which hold if t
 import logging
 from typing import Final
 
-from vault import orders, release, switch, wire
+from vault import holds, ledger, orders, release, switch, wire
 from vault.cooling import CALM, has_cooled, waits_for_mail
 from vault.custodian import Custodian
 from vault.dossiers import own
@@ -89,8 +89,30 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         missing=orders.missing(records, row) if mine and seen.switch.stage is Stage.NEW else (),
         brief=row.brief is not None and records.copy(row.brief, account.card_hash) is not None,
         released=None if released is None else released.released,
+        climb=seen.switch.ladder,
+        held=now.project(seen.switch.held)
+        if seen.switch.held is not None and switch.is_held(seen.switch, now.served)
+        else None,
+        holds=_holds(records, now, row, seen.switch),
         due=None if seen.switch.due is None else now.project(seen.switch.due),
         renewals=seen.switch.renewals,
+    )
+
+
+def _holds(records: Records, now: Moment, row: Dossier, seen: switch.Switch) -> tuple[wire.HoldState, ...]:
+    if seen.ladder == 0:
+        return ()
+    waiting = {each.hash for each in holds.pending(records, now, row, seen)}
+    return tuple(
+        wire.HoldState(
+            card=each.card,
+            because=each.because,  # type: ignore[arg-type]  # written by holds from statements.Because only
+            asked=each.wall,
+            until=None if each.until is None else now.project(each.until),
+            pending=each.hash in waiting,
+            statement=each.statement.decode(),
+        )
+        for each in records.newest_holds(row.id, seen.ladder, holds.SHOWN)
     )
 
 
@@ -166,6 +188,5 @@ def proofs(records: Records, account: Account, dossier: str) -> wire.Proofs:
 
 def history(records: Records, account: Account, after: int) -> wire.History:
     with records.reading():
-        entries = records.history(account.id, after, PAGE + 1)
-    page = tuple(wire.HistoryEntry(each.number, each.entry, each.hash) for each in entries[:PAGE])
-    return wire.History(page, len(entries) > PAGE)
+        entries = ledger.links(records, account, after, PAGE + 1)
+    return wire.History(entries[:PAGE], len(entries) > PAGE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from vault import alarms, envelope, ledger, outbox, release, statements, switch, wire
+from vault import alarms, crowds, envelope, ledger, outbox, release, statements, switch, wire
 from vault.custodian import Custodian
 from vault.errors import AfterwordError, Damaged, DiskFailed, NotFound
 from vault.letters import Facts, LetterKind
@@ -17,25 +17,38 @@ from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import CheckIn
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier, Letter
-from vault.switch import Audience, Elapsed, Event, Landed, Notice, Stage, Tried, Withdraw
+from vault.switch import Audience, Crowded, Elapsed, Event, Landed, Notice, Stage, Tried, Waited, Withdraw
 
 BATCH: Final = 200
 # What she is waited for: the letter that begins each late stage.
 STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL})
+# What is owed the all-clear when the climb ends.
+_ALARMS: Final = switch.LADDER_LETTERS | switch.HOLD_LETTERS
 _CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 
 log = logging.getLogger("afterword.watch")
 
 
-def apply(records: Records, custodian: Custodian, now: Moment, dossier: str, event: Event) -> switch.Switch:
-    """Inside the caller's transaction: let one event happen to one dossier's switch."""
+def apply(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    dossier: str,
+    event: Event,
+    *,
+    seen_release: release.Seen | None = None,
+) -> switch.Switch:
+    """Inside the caller's transaction: let one event happen to one dossier's switch.
+
+    `seen_release` goes with `Recalled`: the very statement that was signed then, which is the release from now on.
+    """
     row = records.dossier(dossier)
     if row is None:
         raise NotFound("There is no such dossier.")
     seen = records.switch(dossier)
     reachable = records.reachable(row.journalist)
     # What is compared with the time uses it as it is; what begins a dwell uses it rounded up.
-    at = now.served if isinstance(event, Elapsed | Tried) else max(now.stamp, seen.switch.entered)
+    at = now.served if isinstance(event, Elapsed | Tried | Waited) else max(now.stamp, seen.switch.entered)
     after, said = switch.step(seen.switch, event, at, reachable=reachable)
     if after is seen.switch:
         return after
@@ -52,8 +65,11 @@ def apply(records: Records, custodian: Custodian, now: Moment, dossier: str, eve
             after=after.stage.value,
             by=type(event).__name__.lower(),
         )
+    if isinstance(event, Waited):
+        ledger.note(records, now, row.journalist, "waited", dossier=dossier)
+        crowds.tell_waiting(records, custodian, now)
     if after.stage is Stage.RELEASED:
-        release.let_go(records, custodian, now, row)
+        release.let_go(records, custodian, now, row, seen_release)
     if after.stage in (Stage.RELEASED, Stage.DESTROYED):
         for change in records.changes_of_dossier(dossier):
             records.drop_change(change.hash)
@@ -98,7 +114,7 @@ def _say(
                     if reader.has_left:
                         continue
                     numbered = 0 if kind is LetterKind.RELEASE else climb
-                    outbox.post(
+                    told = outbox.post(
                         records,
                         custodian,
                         now,
@@ -109,6 +125,8 @@ def _say(
                         climb=numbered,
                         letter=name,
                     )
+                    if kind is LetterKind.RELEASE and not told:
+                        outbox.tell_unreachable(records, custodian, now, dossier.id, reader.account)
             case Notice(kind, Audience.OPERATOR, climb, _):
                 facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
                 outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
@@ -130,7 +148,7 @@ def _tell_reached(
 ) -> None:
     told = set()
     for letter in records.accepted_letters(dossier.id, climb):
-        if LetterKind(letter.kind) not in switch.LADDER_LETTERS or letter.address in told:
+        if LetterKind(letter.kind) not in _ALARMS or letter.address in told:
             continue
         told.add(letter.address)
         _all_clear(records, custodian, now, dossier, kind, letter)
@@ -160,7 +178,7 @@ def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) 
     kind = LetterKind(letter.kind)
     if kind in STAGE_LETTERS and letter.letter is not None:
         apply(records, custodian, now, dossier.id, Landed(letter.letter))
-    if kind in switch.LADDER_LETTERS and records.switch(dossier.id).switch.stage in _CALM:
+    if kind in _ALARMS and records.switch(dossier.id).switch.stage in _CALM:
         _all_clear(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
 
 
@@ -233,15 +251,19 @@ class Ticked:
     """What one tick did."""
 
     moved: int = 0
+    silent: int = 0  # of these, how many have just fallen silent
     standing: list[str] = field(default_factory=list)
 
 
 class Watch:
     """Remembers nothing that matters: only what it saw last of a row that another host was counting on."""
 
-    def __init__(self, records: Records, custodian: Custodian) -> None:
+    def __init__(self, records: Records, custodian: Custodian, *, mass_hold: bool = True) -> None:
         self._records = records
         self._custodian = custodian
+        self._mass_hold = mass_hold
+        # Whoever watched before may have died between moving a crowd and counting it.
+        self._counted = False
         self._seen: tuple[Service, int] | None = None
         self._lookout = alarms.Lookout(records, custodian)
 
@@ -264,6 +286,9 @@ class Watch:
             return done
         for names in self._late(now):
             self._move(names, done)
+        if self._mass_hold and (done.silent or not self._counted):
+            self._mark_crowd(done)
+            self._counted = True
         return done
 
     def _late(self, now: Moment) -> Iterator[list[str]]:
@@ -297,12 +322,35 @@ class Watch:
             for name in names:
                 self._move([name], done)
 
-    def _move_one(self, now: Moment, dossier: str) -> int:
+    def _move_one(self, now: Moment, dossier: str) -> Stage | None:
         event = switch.next_event(self._records.switch(dossier).switch, now.served, now.era)
-        if event is None:
-            return 0
-        apply(self._records, self._custodian, now, dossier, event)
-        return 1
+        return None if event is None else apply(self._records, self._custodian, now, dossier, event).stage
+
+    def _mark_crowd(self, done: Ticked) -> None:
+        with self._records.reading() as now:
+            if not crowds.is_wave(self._records, now):
+                return
+        since = now.served - crowds.WITHIN
+        damaged: set[str] = set()
+        while names := [
+            each for each in self._records.newly_late(since, BATCH + len(damaged)) if each not in damaged
+        ]:
+            damaged |= self._mark(names, done)
+
+    def _mark(self, names: list[str], done: Ticked) -> set[str]:
+        """Those that could not be marked."""
+        try:
+            with self._records.transaction() as now:
+                for name in names:
+                    apply(self._records, self._custodian, now, name, Crowded())
+                crowds.note(self._records, self._custodian, now, len(names))
+        except Exception as reason:
+            if len(names) > 1:
+                return {wrong for name in names for wrong in self._mark([name], done)}
+            log.error("dossier %s stands still: %s", names[0], type(reason).__name__)
+            done.standing.append(names[0])
+            return set(names)
+        return set()
 
     def _consider_take_over(self, now: Moment) -> None:
         row = self._records.service()

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from vault.errors import Malformed
-from vault.statements import DossierId, Dwells, Hash, Index, Number, Role
+from vault.statements import Because, DossierId, Dwells, Hash, Index, Number, Role
 
 API: Final = "/api/v1"
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -97,18 +97,33 @@ class Joined(Answer, frozen=True):
     inviter: Envelope | None
 
 
+class HistoryEntry(Answer, frozen=True):
+    """One link of an account's chain: hash = SHA-256(prev ‖ entry), entry as it was written."""
+
+    number: Number
+    entry: str
+    hash: Hash
+
+
 class SessionRequest(Request, frozen=True, forbid_unknown_fields=True):
-    """POST /sessions, with a `login` statement."""
+    """POST /sessions, with a `login` statement; `last` is the newest acknowledgement that this client has kept."""
 
     login: Envelope
+    last: Envelope | None = None
 
 
 class SessionGrant(Answer, frozen=True):
-    """`token` goes into `Authorization: Bearer`; the server keeps only its hash. `card` is the account's own."""
+    """`token` goes into `Authorization: Bearer`; the server keeps only its hash. `card` is the account's own.
+
+    `head` acknowledges the login and says where the account's chain stands; `links` are those after `last`, at most
+    100.
+    """
 
     token: str
     lives: int
     card: Envelope
+    head: Envelope | None = None
+    links: tuple[HistoryEntry, ...] = ()
 
 
 class AddressState(Answer, frozen=True):
@@ -257,10 +272,24 @@ class ProofState(Answer, frozen=True):
     contributed: bool
 
 
+class HoldState(Answer, frozen=True):
+    """A collaborator has signed `statement`, a `hold`. `until` (ms UTC, projected) is null while a second one must
+    sign; `pending` says that it still waits for that. Whose it is, clients believe only the signature."""
+
+    card: Hash
+    because: Because
+    asked: int
+    until: int | None
+    pending: bool
+    statement: Envelope
+
+
 class DossierState(Answer, frozen=True):
     """One dossier as its journalist or a collaborator may see it. Times in ms UTC, projected from service time.
 
     `due` is when the stage ends, or, while `trying`, when trying ends; `renewals` counts the stage's fresh beginnings.
+    `climb` counts how often a check-in was overdue; `holds` are the newest of the last such time, `held` is when the
+    one that runs ends.
     """
 
     dossier: DossierId
@@ -285,6 +314,9 @@ class DossierState(Answer, frozen=True):
     missing: tuple[str, ...]
     brief: bool
     released: int | None
+    climb: int = 0
+    held: int | None = None
+    holds: tuple[HoldState, ...] = ()
     due: int | None = None
     renewals: int = 0
 
@@ -313,12 +345,14 @@ class NotMoved(Answer, frozen=True):
 
 
 class CheckedIn(Answer, frozen=True):
-    """Every switch that could move has moved; the rest is reported."""
+    """Every switch that could move has moved; the rest is reported. `links` are those of her chain after `last`, at
+    most 100."""
 
     acknowledgement: Envelope
     dossiers: tuple[DossierState, ...]
     refused: tuple[NotMoved, ...]
     now: int
+    links: tuple[HistoryEntry, ...] = ()
 
 
 class Rosters(Answer, frozen=True):
@@ -400,12 +434,12 @@ class Released(Answer, frozen=True):
     contributions: tuple[SentContribution, ...]
 
 
-class HistoryEntry(Answer, frozen=True):
-    """One link of an account's chain: hash = SHA-256(prev ‖ entry), entry as it was written."""
+class SeenRelease(Request, frozen=True, forbid_unknown_fields=True):
+    """POST /dossiers/ID/release, to a server that has forgotten it: the release that this client once saw there, and
+    the last check-in that was shown with it."""
 
-    number: Number
-    entry: str
-    hash: Hash
+    release: Envelope
+    checkin: Envelope | None
 
 
 class History(Answer, frozen=True):

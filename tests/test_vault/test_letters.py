@@ -34,10 +34,20 @@ FACTS = Facts(
     release=MONDAY + 4 * 86_400_000,
     change=Change.ROSTER,
     effect=MONDAY + 7 * 86_400_000,
+    colleague="Bruno",
+    because="hospital",
+    until=MONDAY + 3 * 86_400_000,
+    many=240,
     host="vault.example.org",
     trouble="the disk of objects has less than 5 % free.",
 )
-OPERATORS = {LetterKind.OPERATOR_UNREACHED, LetterKind.OPERATOR_TROUBLE}
+OPERATORS = {
+    LetterKind.OPERATOR_UNREACHED,
+    LetterKind.OPERATOR_TROUBLE,
+    LetterKind.OPERATOR_CROWD,
+    LetterKind.OPERATOR_CROWD_WAITS,
+}
+HOLDS = {LetterKind.HELD, LetterKind.HOLD_ASKED}
 HERS = {LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL}
 REACHING = {LetterKind.REACH_HER, LetterKind.REACH_HER_AGAIN}
 EVERY = [
@@ -61,6 +71,10 @@ facts = st.builds(
     host=st.none() | anything,
     account=st.none() | anything,
     trouble=st.none() | anything,
+    colleague=st.none() | anything,
+    because=st.none() | anything | st.sampled_from(["reached", "hospital", "known-safe"]),
+    until=instants,
+    many=st.none() | st.integers(),
 )
 
 
@@ -142,8 +156,27 @@ def test_the_subject_is_the_recipients_own_or_says_nothing(
 @every_letter
 def test_only_letters_about_reaching_her_name_her(kind: LetterKind, language: str, hers: bool) -> None:
     text = body(kind, language, replace(FACTS, hers=hers, label="Zoraida"))
-    named = kind in {*REACHING, LetterKind.UNREACHED, LetterKind.ALL_CLEAR} and not hers
+    named = kind in {*REACHING, *HOLDS, LetterKind.UNREACHED, LetterKind.ALL_CLEAR} and not hers
     assert ("Zoraida" in text) == named
+
+
+@every_letter
+def test_a_colleague_is_named_only_to_those_who_rely_on_what_they_did(
+    kind: LetterKind, language: str, hers: bool
+) -> None:
+    text = body(kind, language, replace(FACTS, hers=hers, colleague="Zoraida"))
+    assert ("Zoraida" in text) == (kind in {*HOLDS, LetterKind.LEFT})
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", sorted(HOLDS))
+def test_who_hears_of_a_hold_hears_why_and_that_it_is_no_check_in(kind: LetterKind, language: str) -> None:
+    why = {"en": "in a hospital", "es": "está en un hospital"}[language]
+    for hers in (True, False):
+        text = body(kind, language, replace(FACTS, hers=hers))
+        assert why in text
+        assert "20 de marzo de 2026" in text or "20 March 2026" in text
+    assert "\n    afterword checkin\n" in write(kind, language, "", PHRASE, replace(FACTS, hers=True)).body
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

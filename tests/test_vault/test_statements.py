@@ -109,7 +109,7 @@ def test_the_document_lists_the_keys_of_nested_objects_too(name, struct):
 
 
 def test_there_are_the_kinds_of_the_design_and_none_is_for_both_people_and_servers():
-    people = "login roster brief head arm checkin pause resume plan destroy cancel proof contribution collected leave"
+    people = "login roster brief head arm checkin pause resume plan destroy cancel proof contribution collected leave hold"
     assert [each.kind for each in statements.PEOPLE] == people.split()
     assert [each.kind for each in statements.SERVERS] == ["acknowledgement", "release"]
 
@@ -298,6 +298,8 @@ def any_of(
             if digits is None:
                 return st.text(max_size=40)
             return st.binary(min_size=int(digits[1]) // 2, max_size=int(digits[1]) // 2).map(bytes.hex)
+        case msgspec.inspect.LiteralType(values=values):
+            return st.sampled_from(values)
         case msgspec.inspect.UnionType(types=types):
             return st.one_of(*map(any_of, types))
         case msgspec.inspect.VarTupleType(item_type=item, min_length=least):

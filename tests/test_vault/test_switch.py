@@ -20,9 +20,12 @@ from vault.switch import (
     Arm,
     Audience,
     CheckIn,
+    Crowd,
+    Crowded,
     Destroy,
     Elapsed,
     Event,
+    Held,
     Landed,
     Notice,
     Pause,
@@ -35,6 +38,7 @@ from vault.switch import (
     Stage,
     Switch,
     Tried,
+    Waited,
     Withdraw,
     begin,
     diagram,
@@ -101,6 +105,9 @@ def read_event(word: str, *rest: str) -> Event:
         "renewed": lambda: Renewed(*numbers),
         "replanned": lambda: Replanned(Plan(*numbers)),
         "restored": Restored,
+        "held": lambda: Held(*numbers),
+        "crowded": Crowded,
+        "waited": Waited,
     }[word]()
 
 
@@ -172,7 +179,7 @@ def test_time_alone_climbs_one_stage_at_a_time_and_only_grace_leads_to_a_release
 
 
 @pytest.mark.parametrize("stage", [Stage.RELEASED, Stage.DESTROYED])
-@pytest.mark.parametrize("event", [Landed("1.grace.0"), Renewed(9), Restored()], ids=str)
+@pytest.mark.parametrize("event", [Landed("1.grace.0"), Renewed(9), Restored(), Crowded()], ids=str)
 def test_an_end_stays_an_end_whatever_arrives_late(stage: Stage, event: Event) -> None:
     before = a_switch(stage)
     after, said = step(before, event, 0 if isinstance(event, Restored) else 10**12, reachable=True)
@@ -277,6 +284,65 @@ def test_the_latest_release_counts_one_dwell_of_trying_for_each_stage_to_come() 
     assert latest_release(a_switch(Stage.ARMED), 1_010) == 1_200 + 20 + 30 + 50
     assert latest_release(a_switch(Stage.GRACE, trying=True), 1_010) == 1_000 + 50 + 50
     assert latest_release(a_switch(Stage.GRACE), 1_010) == 1_050
+
+
+@pytest.mark.parametrize("trying", [False, True])
+def test_a_hold_puts_off_what_comes_by_its_length_and_no_more(trying: bool) -> None:
+    before = a_switch(Stage.WARNED, trying=trying)
+    after, said = step(before, Held(500), 1_010, reachable=True)
+    assert said == ()
+    assert after.held == 1_510
+    for begun, then in zip(projected(before, 1_010), projected(after, 1_010), strict=True):
+        assert then == (begun[0], begun[1] + 500)
+    assert latest_release(after, 1_010) == (latest_release(before, 1_010) or 0) + 500
+    assert next_event(after, 1_509, era=0) is None
+
+
+def test_a_hold_that_comes_after_the_time_and_before_the_watch_still_holds() -> None:
+    held, _ = step(a_switch(Stage.GRACE), Held(500), 1_070, reachable=True)
+    assert (held.held, held.due) == (1_570, 1_570)
+    with pytest.raises(NotDue):
+        step(held, Elapsed(), 1_569, reachable=True)
+
+
+@pytest.mark.parametrize("event", [CheckIn(), Pause(70), Restored(), Destroy()], ids=str)
+def test_whatever_ends_the_climb_clears_holds_and_crowds(event: Event) -> None:
+    held, _ = step(a_switch(Stage.GRACE), Held(500), 1_010, reachable=True)
+    marked, _ = step(held, Crowded(), 1_010, reachable=True)
+    after, _ = step(marked, event, 1_020, reachable=True)
+    assert (after.held, after.holds, after.crowd) == (None, 0, Crowd.NO)
+    assert after.due is None or after.due < 1_500
+
+
+@pytest.mark.parametrize("event", [CheckIn(), Pause(70), Destroy()], ids=str)
+def test_letters_about_a_hold_are_called_back_when_the_climb_ends(event: Event) -> None:
+    _, said = step(a_switch(Stage.GRACE), event, 1_010, reachable=True)
+    assert withdrawn(said) >= {Kind.HELD, Kind.HOLD_ASKED}
+
+
+def test_a_hold_does_not_outlive_its_stage_but_its_count_does() -> None:
+    held, _ = step(a_switch(Stage.REMINDED), Held(5), 1_010, reachable=False)
+    warned, _ = step(held, Elapsed(), 1_025, reachable=False)
+    assert (warned.held, warned.holds) == (None, 1)
+
+
+def test_one_of_a_crowd_is_released_twelve_hours_later_at_most() -> None:
+    grace = replace(a_switch(Stage.GRACE, plan=DEFAULT_PLAN), crowd=Crowd.YES)
+    (before,) = projected(replace(grace, crowd=Crowd.NO), 1_010)
+    (after,) = projected(grace, 1_010)
+    assert after[1] - before[1] == 12 * HOUR
+    assert next_event(grace, before[1], era=0) == Waited()
+    waited, said = step(grace, Waited(), before[1], reachable=True)
+    assert said == ()
+    assert projected(waited, before[1]) == (after,)
+    assert next_event(waited, after[1] - 1, era=0) is None
+    assert next_event(waited, after[1], era=0) == Elapsed()
+
+
+@pytest.mark.parametrize("stage", sorted(set(Stage) - LATE))
+def test_who_is_not_late_is_of_no_crowd(stage: Stage) -> None:
+    before = a_switch(stage)
+    assert step(before, Crowded(), 1_010, reachable=True) == (before, ())
 
 
 def test_by_default_colleagues_hear_after_two_days_and_read_after_seven() -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from vault import switch as switches
+from vault.clock import HOUR
 from vault.errors import NotDue, Refused
 from vault.letters import LetterKind as Kind
 from vault.switch import (
@@ -29,9 +30,12 @@ from vault.switch import (
     Arm,
     Audience,
     CheckIn,
+    Crowd,
+    Crowded,
     Destroy,
     Elapsed,
     Event,
+    Held,
     Landed,
     Notice,
     Pause,
@@ -44,6 +48,7 @@ from vault.switch import (
     Stage,
     Switch,
     Tried,
+    Waited,
     Withdraw,
     begin,
     latest_release,
@@ -101,6 +106,9 @@ class Life(RuleBasedStateMachine):
         self.climb = 0
         self.waited_for = ""  # name of her letter in this beginning
         self.names: list[str] = []
+        self.held: list[tuple[int, int]] = []  # from when to when, in this climb
+        self.crowd = Crowd.NO
+        self.waits: int | None = None  # since when the release of one of a crowd waits
         if armed:
             self.she_arms()
 
@@ -129,7 +137,9 @@ class Life(RuleBasedStateMachine):
     def enters(self, stage: Stage, said: Said) -> None:
         """The truth after a stage has just begun, and what must have been said."""
         assert ON_ENTRY.get(stage, set()) <= self.told(said), f"nobody is told of {stage}"
-        self.stage, self.begun, self.heard = stage, self.now, None
+        self.stage, self.begun, self.heard, self.waits = stage, self.now, None, None
+        if stage not in LATE:
+            self.held, self.crowd = [], Crowd.NO
         if stage is Stage.REMINDED and self.beginnings == 0:
             self.climb += 1
         if stage in HER_LETTER:
@@ -153,9 +163,34 @@ class Life(RuleBasedStateMachine):
 
     def over(self) -> int | None:
         """When time alone may change something: never before, and at the first tick from then on."""
+        if self.stage in LATE and self.waits is not None:
+            return self.lived(self.waits, min(HOUR * 12, self.dwell()))
         if self.stage in LATE:
-            return (self.begun if self.heard is None else self.heard) + self.dwell()
+            return self.lived(self.begun if self.heard is None else self.heard, self.dwell())
         return {Stage.ARMED: self.armed_until, Stage.PAUSED: self.pause_until}.get(self.stage)
+
+    def lived(self, since: int, length: int) -> int:
+        """When `length` will have passed since then without counting a moment of any hold."""
+        at, left = since, length
+        for begun, ended in self.held:
+            if ended <= at:
+                continue
+            if begun - at >= left:
+                break
+            left -= max(0, begun - at)
+            at = ended
+        # A hold that came after the time was over, and before any watch did, holds as well.
+        return max(at + left, max((ended for _, ended in self.held if ended > since), default=0))
+
+    def waited(self, said: Said) -> None:
+        over = self.over()
+        assert self.stage is Stage.GRACE, "only a release waits for a crowd"
+        assert self.heard is not None
+        assert self.crowd is Crowd.YES, "waits without a crowd, or twice"
+        assert over is not None
+        assert self.now >= over
+        assert not said
+        self.crowd, self.waits = Crowd.WAITED, self.now
 
     def elapsed(self, said: Said) -> None:
         """S1 and S2: time moved the switch. Was it allowed to, and did it go to the right place?"""
@@ -163,6 +198,7 @@ class Life(RuleBasedStateMachine):
         assert over is not None, f"time moved a switch out of {self.stage}"
         assert self.now >= over, f"{self.stage} was not lived to its end"
         assert self.stage not in LATE or self.heard is not None, "neither landed nor tried"
+        assert self.stage is not Stage.GRACE or self.crowd is not Crowd.YES, "one of a crowd did not wait"
         if self.stage is Stage.PAUSED:
             assert (Kind.PAUSE_ENDED, Audience.HER) in self.told(said), "nobody says that the pause is over"
             goal = Stage.ARMED
@@ -178,7 +214,7 @@ class Life(RuleBasedStateMachine):
     def tried(self, said: Said) -> None:
         assert self.stage in LATE, "tried outside the late stages"
         assert self.heard is None, "tried after the letter had landed"
-        assert self.now >= self.begun + self.dwell(), "not tried for long enough"
+        assert self.now >= self.lived(self.begun, self.dwell()), "not tried for long enough"
         expected = {(Kind.UNREACHED, Audience.COLLABORATORS), (Kind.OPERATOR_UNREACHED, Audience.OPERATOR)}
         assert self.told(said) == expected, "nobody is told that she could not be reached"
         self.heard = self.now
@@ -215,23 +251,57 @@ class Life(RuleBasedStateMachine):
                 assert not said, "more than two fresh beginnings"
         elif late and self.heard is None:
             self.tried(said)
+        elif isinstance(event, Waited):
+            self.waited(said)
         else:
             self.elapsed(said)
 
-    @rule(event=st.sampled_from([Elapsed(), Tried()]))
-    def a_second_watch_is_early_or_late(self, event: Elapsed | Tried) -> None:
+    @rule(event=st.sampled_from([Elapsed(), Tried(), Waited()]))
+    def a_second_watch_is_early_or_late(self, event: Elapsed | Tried | Waited) -> None:
         try:
             said = self.apply(event)
         except (NotDue, Refused):
             over = self.over()
             if over is not None and self.now >= over:
-                trying = self.stage in LATE and self.heard is None
-                assert isinstance(event, Elapsed) == trying, "a due event is refused"
+                assert not isinstance(event, self.expected()), "a due event is refused"
             return
-        if isinstance(event, Tried):
+        if isinstance(event, Waited):
+            self.waited(said)
+        elif isinstance(event, Tried):
             self.tried(said)
         else:
             self.elapsed(said)
+
+    def expected(self) -> type[Event]:
+        """What time does next."""
+        if self.stage in LATE and self.heard is None:
+            return Tried
+        return Waited if self.stage is Stage.GRACE and self.crowd is Crowd.YES else Elapsed
+
+    @rule(length=st.integers(1, 12), signers=st.sampled_from([1, 1, 1, 2]))
+    def colleagues_say_that_she_was_reached(self, length: int, signers: int) -> None:
+        running = any(self.now < ended for _, ended in self.held)
+        code = None
+        if self.stage not in LATE:
+            code = "not-possible-now"
+        elif running:
+            code = "already-held"
+        elif len(self.held) >= 2 and signers < 2:
+            code = "needs-another"
+        if code is not None:
+            with pytest.raises(Refused) as refusal:
+                self.step(self.switch, Held(length, signers), self.now, reachable=self.reachable)
+            assert refusal.value.code == code
+            return
+        assert not self.apply(Held(length, signers))
+        self.held.append((self.now, self.now + length))
+
+    @rule(other=st.booleans())
+    def many_fall_silent_with_her(self, other: bool) -> None:
+        if other or self.stage not in LATE:
+            assert not self.apply(Crowded())
+            if self.stage in LATE and self.crowd is Crowd.NO:
+                self.crowd = Crowd.YES
 
     @rule(pick=st.sampled_from(["", "", "old", "doubled"]), number=st.integers(1, 3))
     def a_letter_of_hers_lands(self, pick: str, number: int) -> None:
@@ -326,31 +396,40 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "switch") and (self.stage is Stage.ARMED or self.stage in LATE):
-            self.she_falls_silent_for_good(lands=self.now % 2 == 0, lateness=self.now % 4)
+            self.she_falls_silent_for_good(
+                lands=self.now % 2 == 0, lateness=self.now % 4, length=self.now % 5
+            )
             self.nothing_takes_the_release_back()
 
-    def she_falls_silent_for_good(self, lands: bool, lateness: int) -> None:
-        """Liveness: with a healthy server the release comes, within the bounds that were projected."""
+    def she_falls_silent_for_good(self, lands: bool, lateness: int, length: int) -> None:
+        """Liveness: with a healthy server the release comes, within the bounds that were projected, although one
+        colleague holds it whenever that is possible."""
         self.the_watch_ticks()
         last = self.now if self.stage is Stage.RELEASED else latest_release(self.switch, self.now)
-        moves = 0
+        moves, holding = 0, 0
         while self.stage is not Stage.RELEASED:
             moves += 1
             assert moves < 40, "never"
             if lands and self.stage in LATE:
                 self.apply(Landed(self.waited_for))
                 self.heard = self.now if self.heard is None else self.heard
+            if length and self.stage in LATE:
+                before = len(self.held)
+                self.colleagues_say_that_she_was_reached(length, 1)
+                holding += len(self.held) - before
             over = self.over()
             assert over is not None
             self.now = max(self.now, over + lateness)
             self.the_watch_ticks()
+        assert holding <= 2, "one colleague alone held it more than twice"
         # Each move may come `lateness` after its time; two of a stage's moves are a note of a gap and the trying.
         assert last is not None
-        assert self.now <= last + lateness * moves, "later than the latest"
+        # A hold adds its length, and what it came too late.
+        assert self.now <= last + lateness * moves + holding * (length + lateness), "later than the latest"
 
     def nothing_takes_the_release_back(self) -> None:
         """S3."""
-        for event in (Landed(self.waited_for), Renewed(self.era + 1), Restored()):
+        for event in (Landed(self.waited_for), Renewed(self.era + 1), Restored(), Crowded()):
             assert not self.apply(event)
         for event in (
             Arm(),
@@ -361,6 +440,8 @@ class Life(RuleBasedStateMachine):
             Resume(),
             Destroy(),
             Replanned(self.plan),
+            Held(1, 2),
+            Waited(),
         ):
             assert not self.allowed(event, set())
         assert self.switch.stage is Stage.RELEASED
@@ -577,6 +658,37 @@ STEP_MUTANTS: dict[str, Step] = {
     ),
     "trying that gives no dwell": after(is_event(Tried), lambda b, a, now: bent(a, due=now)),
     "a restore that goes on climbing": instead(is_event(Restored), lambda s, e, now: (s, ())),
+    "a hold that is not counted": after(is_event(Held), lambda b, a, now: bent(a, holds=b.holds)),
+    "a third hold by one": instead(
+        lambda s, e: isinstance(e, Held) and s.holds >= 2, lambda s, e, now: step(bent(s, holds=1), e, now)
+    ),
+    "a hold upon a hold": instead(is_event(Held), lambda s, e, now: step(bent(s, held=None), e, now)),
+    "a hold that takes the rest of the stage away": after(
+        is_event(Held), lambda b, a, now: bent(a, due=a.held)
+    ),
+    "a hold when nothing is late": instead(
+        lambda s, e: isinstance(e, Held) and s.stage is Stage.ARMED, lambda s, e, now: (s, ())
+    ),
+    "a letter that lands in a hold ends it": after(
+        lambda b, e, a: isinstance(e, Landed) and b is not a and b.held is not None,
+        lambda b, a, now: bent(a, held=None, due=now + (switches.dwell(a) or 0)),
+    ),
+    "a gap that ends a hold": after(
+        lambda b, e, a: isinstance(e, Renewed) and b.renewals < a.renewals,
+        lambda b, a, now: bent(a, held=None, due=now + (switches.dwell(a) or 0)),
+    ),
+    "holds that are still counted in the next climb": after(
+        lambda b, e, a: isinstance(e, Elapsed) and a.stage is Stage.REMINDED and a.ladder > 1,
+        lambda b, a, now: bent(a, holds=2),
+    ),
+    "one of a crowd waits again and again": after(
+        is_event(Waited), lambda b, a, now: bent(a, crowd=Crowd.YES)
+    ),
+    "one of a crowd does not wait": instead(is_event(Crowded), lambda s, e, now: (s, ())),
+    "a crowd that is not over with the check-in": after(
+        lambda b, e, a: isinstance(e, Elapsed) and a.stage is Stage.REMINDED and a.ladder > 1,
+        lambda b, a, now: bent(a, crowd=Crowd.YES),
+    ),
     "she is always waited for": believing(True),
     "she is never waited for": believing(False),
     "no all-clear": saying(without(Kind.ALL_CLEAR)),
@@ -601,6 +713,7 @@ def only_if(keep: Callable[[Switch, Event], bool]) -> Callable[[Switch, int, int
 WATCH_MUTANTS: dict[str, Callable[[Switch, int, int], Event | None]] = {
     "trying for ever": only_if(lambda s, e: not isinstance(e, Tried)),
     "grace for ever": only_if(lambda s, e: not (s.stage is Stage.GRACE and isinstance(e, Elapsed))),
+    "a crowd waits for ever": only_if(lambda s, e: not isinstance(e, Waited)),
     "a pause for ever": only_if(lambda s, e: s.stage is not Stage.PAUSED),
     "gaps overlooked": lambda s, now, era: switches.next_event(s, now, s.era),
     "one tick too late": lambda s, now, era: switches.next_event(s, now - 1, era),
@@ -656,5 +769,5 @@ def test_the_lives_reach_every_stage() -> None:
             seen.add(self.switch.stage)
             return said
 
-    run_state_machine_as_test(Seeing, settings=settings(QUICK, max_examples=100))
+    run_state_machine_as_test(Seeing, settings=settings(QUICK, max_examples=300))
     assert seen >= set(Stage) - {Stage.NEW}

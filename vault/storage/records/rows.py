@@ -53,7 +53,8 @@ class Link(Row, frozen=True):
 
 
 class Address(Row, frozen=True):
-    """`sealed` holds address, language, subject and phrase; `removal` is a slow change's hash."""
+    """`sealed` holds address, language, subject and phrase; `removal` is a slow change's hash. It fails since
+    `failing_since` (ms UTC, for people) or `failing_lived`; `failing_told` once her other addresses were told."""
 
     id: str
     account: str
@@ -65,6 +66,8 @@ class Address(Row, frozen=True):
     failing_since: int | None
     removal: str | None
     created: int
+    failing_lived: int | None = None
+    failing_told: int = 0
 
 
 class Dossier(Row, frozen=True):
@@ -145,6 +148,7 @@ class Hold(Row, frozen=True):
 class ShownHold(Row, frozen=True):
     """The same for those who may see it: whose card signed it, and what was signed."""
 
+    hash: str
     card: str
     because: str
     asked: int
@@ -172,7 +176,8 @@ class Released(Row, frozen=True):
 
 
 class Letter(Row, frozen=True):
-    """One letter to one address; `address` null means the operator's own, named in `facts`."""
+    """One letter to one address; `address` null means the operator's own, named in `facts`. `lane` is the account in
+    whose turn it goes; `posted` is when it was first to be carried."""
 
     id: str
     message_id: str
@@ -190,6 +195,7 @@ class Letter(Row, frozen=True):
     reason: str | None
     posted: int
     settled: int | None
+    lane: str | None = None
 
 
 R = TypeVar("R", bound=Row)

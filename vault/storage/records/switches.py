@@ -147,8 +147,8 @@ class Switches(Rows):
         """The newest of one climb with their signatures, the newest first."""
         return self._all(
             ShownHold,
-            "SELECT a.card_hash AS card, h.because, h.asked, h.until, h.wall, s.envelope AS statement FROM holds h "
-            "JOIN accounts a ON a.id = h.account JOIN statements s ON s.hash = h.hash "
+            "SELECT h.hash, a.card_hash AS card, h.because, h.asked, h.until, h.wall, s.envelope AS statement "
+            "FROM holds h JOIN accounts a ON a.id = h.account JOIN statements s ON s.hash = h.hash "
             "WHERE h.dossier = :id AND h.ladder = :ladder ORDER BY h.asked DESC, h.hash LIMIT :limit",
             id=dossier,
             ladder=ladder,

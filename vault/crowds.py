@@ -1,0 +1,52 @@
+"""Many who fall silent together: more likely our trouble, or a region's, than as many murders.
+
+Rule of this room: it counts, remembers and tells the operator; it moves nothing. What it asks of the database costs
+nothing as long as nobody falls silent, and never more than a few times as many rows as did.
+"""
+
+from typing import Final
+
+import msgspec
+
+from vault import outbox
+from vault.clock import HOUR
+from vault.custodian import Custodian
+from vault.letters import Facts, LetterKind
+from vault.plans import CROWD_WAITS
+from vault.service import Moment
+from vault.storage.records import Records
+from vault.storage.records.rows import Wave
+
+WITHIN: Final = HOUR
+FEW: Final = 5
+"""So many may fall silent together without any alarm, however small the server is."""
+PART: Final = 10
+
+
+def is_wave(records: Records, now: Moment) -> bool:
+    """Whether more than five, and more than a tenth of those who were armed, fell silent within the last hour."""
+    late = records.count_newly_late(now.served - WITHIN)
+    # Those who just fell silent were armed as well: late > (armed + late) / 10.
+    enough = (PART - 1) * late
+    return late > FEW and records.count_armed(enough) < enough
+
+
+def note(records: Records, custodian: Custodian, now: Moment, marked: int) -> None:
+    """So many more were marked. The first of a wave are told to the operator, once."""
+    wave = records.newest_wave()
+    if wave is not None and now.served - wave.last < WITHIN:
+        records.save_wave(msgspec.structs.replace(wave, many=wave.many + marked, last=now.served))
+        return
+    number = 1 if wave is None else wave.number + 1
+    records.save_wave(Wave(number=number, many=marked, last=now.served, waited=None, wall=now.wall))
+    late = records.count_newly_late(now.served - WITHIN)
+    outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_CROWD, Facts(many=late))
+
+
+def tell_waiting(records: Records, custodian: Custodian, now: Moment) -> None:
+    """A release waits because it is one of a wave: the operator hears of the first in twelve hours."""
+    wave = records.newest_wave()
+    if wave is None or (wave.waited is not None and now.served - wave.waited < CROWD_WAITS):
+        return
+    records.save_wave(msgspec.structs.replace(wave, waited=now.served))
+    outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_CROWD_WAITS, Facts(many=wave.many))
