@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from cli import terminal
 from cli.doctor import Finding, ok, problem, warning
-from vault.clock import SystemClock, write_duration
+from cli.durability import examine_durability
+from cli.glance import DRIFT, STILL_TICKS, gap_text, lasted
+from vault.clock import DAY, SystemClock, write_duration
 from vault.errors import AfterwordError
 from vault.settings import Settings, is_local
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from vault.keeping import Glance
 
 STALE_TICKS: Final = 12
+HEARTBEATS: Final = 5
+LATELY: Final = 7 * DAY
 OLD_LETTER: Final = 3_600_000
 _TIME_ERROR: Final = 5
 
@@ -33,6 +37,7 @@ def examine_server(settings: Settings) -> Iterator[Finding]:
     yield from _examine_clock()
     yield from _examine_files(settings)
     yield from _examine_disk(settings)
+    yield from examine_durability(settings.data)
     try:
         vault = compose.open_vault(settings)
         vault.records.db.check()
@@ -45,6 +50,8 @@ def examine_server(settings: Settings) -> Iterator[Finding]:
     yield from _examine_objects(lost)
     yield from _examine_key(settings, seen)
     yield from _examine_time(settings, seen)
+    yield from _examine_door(settings, seen)
+    yield from _examine_past(settings, seen)
     yield from _examine_switches(seen)
     yield from _examine_mail(settings, seen)
 
@@ -142,31 +149,111 @@ def _examine_key(settings: Settings, seen: "Glance") -> Iterator[Finding]:
 def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
     late = STALE_TICKS * settings.tick
     if seen.tick_age is None or seen.tick_age > late:
-        since = f" for {write_duration(seen.tick_age // 1000 * 1000)}" if seen.tick_age is not None else ""
-        yield problem("not-ticking", f"The watch has not ticked here{since}; start: afterword serve")
-    else:
-        yield ok("ticking", "The watch ticks.")
-    if seen.probed_age is None or seen.probed_age > late:
-        door = settings.probe_url or settings.url or "the server's own address"
         yield problem(
-            "door-shut",
-            f"Nobody gets through {door}, so time stands still and no warning goes out; look at the proxy, at "
-            "AFTERWORD_URL and AFTERWORD_PROBE_URL.",
+            "not-ticking", f"The watch has not ticked here{_since(seen.tick_age)}; start: afterword serve"
         )
     else:
-        yield ok("door-open", "The public door is open.")
-    if settings.url is not None and settings.probe_proxy is None and not is_local(settings.url):
-        yield warning(
-            "door-from-inside",
-            "The watch knocks at the public door from this machine, so an outage beyond it goes unnoticed and time "
-            "goes on although nobody gets through; set AFTERWORD_PROBE_PROXY (deploy/README.md, The door).",
+        yield ok("ticking", "The watch ticks.")
+    door = settings.probe_url or settings.url or seen.url or "the server's own address"
+    if seen.probed_age is None or seen.probed_age > late:
+        yield problem(
+            "door-shut",
+            f"Nobody gets through {door}{_since(seen.probed_age)}, so time stands still and no warning goes out; look "
+            "at the proxy, at AFTERWORD_URL and AFTERWORD_PROBE_URL.",
+        )
+    else:
+        yield ok(
+            "door-open",
+            f"The public door is open: {door} answered {lasted(seen.probed_age)} ago, {_by(settings)}.",
         )
     if settings.short:
         yield warning("rehearsal", "Plans of seconds are allowed here: this server is for rehearsals only.")
-    if settings.url is None:
+
+
+def _since(age: int | None) -> str:
+    return f" for {lasted(age)}" if age is not None else ""
+
+
+def _by(settings: Settings) -> str:
+    return "asked through the proxy" if settings.probe_proxy is not None else "asked from this computer"
+
+
+def _examine_door(settings: Settings, seen: "Glance") -> Iterator[Finding]:
+    public = settings.url or seen.url
+    if public is None:
         yield warning(
             "no-url", "No public address is set; set AFTERWORD_URL=https://… so that invites lead here."
         )
+    elif settings.url is None:
+        yield warning(
+            "url-remembered",
+            f"No public address is set, so the watch knocks at the one that it remembers, {public}. If this server has "
+            "moved, set AFTERWORD_URL to where it is now; if it is a copy, its time stands still, as it should.",
+        )
+    if (
+        public is not None
+        and settings.probe_proxy is None
+        and not settings.witness_urls
+        and not is_local(public)
+    ):
+        yield warning(
+            "door-from-inside",
+            "The watch knocks at the public door from this machine, so an outage beyond it goes unnoticed and time "
+            "goes on although nobody gets through; set AFTERWORD_PROBE_PROXY, or AFTERWORD_WITNESS_URL to addresses "
+            "of others that must answer too (deploy/README.md, The door).",
+        )
+    if settings.heartbeat_url is None and not settings.short:
+        yield warning(
+            "no-heartbeat",
+            "If this computer dies, nobody is told. Let an outside watcher miss it: set AFTERWORD_HEARTBEAT_URL to an "
+            "address of healthchecks.io or its like (deploy/README.md, Somebody outside).",
+        )
+    if settings.heartbeat_url is None:
+        return
+    if seen.pulse_age is None or seen.pulse_age > HEARTBEATS * STALE_TICKS * settings.tick:
+        yield problem(
+            "heartbeat-unheard",
+            f"The outside watcher has not heard that all is well{_since(seen.pulse_age)}: it is not, or "
+            "AFTERWORD_HEARTBEAT_URL does not answer.",
+        )
+    else:
+        yield ok("heartbeat", f"The outside watcher heard that all is well {lasted(seen.pulse_age)} ago.")
+
+
+def _examine_past(settings: Settings, seen: "Glance") -> Iterator[Finding]:
+    """What happened to time: this clock against the other one, and the gaps that the watch noted."""
+    lately = [each for each in seen.gaps if each.lived > seen.lived - LATELY]
+    jumps = [each for each in lately if each.kind == "wall"]
+    if seen.drift is not None and abs(seen.drift) > DRIFT:
+        yield warning(
+            "clock-drifts",
+            f"This computer's clock has gone off by {lasted(abs(seen.drift))} since the watch began to compare it with "
+            "the kernel's; look at what keeps it right. Switches do not count on it.",
+        )
+    elif seen.drift is not None:
+        yield ok("clock-steady", "This computer's clock and the kernel's go at the same pace.")
+    if jumps:
+        yield warning(
+            "clock-jumped",
+            f"{terminal.count(len(jumps), 'jump')} of this computer's clock noted this week. {gap_text(jumps[0])}",
+        )
+    others = [each for each in lately if each.kind != "wall"]
+    if others:
+        yield warning(
+            "gaps",
+            f"{terminal.count(len(others), 'gap')} in the server's time noted this week; each made things later, none "
+            f"earlier. {gap_text(others[0])} For more: afterword operator status",
+        )
+    elif seen.tick_age is not None:
+        yield ok("no-gaps", "No gap in the server's time was noted this week.")
+    if settings.mail is not None and seen.tick_age is not None:
+        if seen.delivered_age is None or seen.delivered_age > STILL_TICKS * settings.tick:
+            yield problem(
+                "not-delivering",
+                f"No deliverer has looked for letters{_since(seen.delivered_age)}; start: afterword serve",
+            )
+        else:
+            yield ok("delivering", "The deliverer is up.")
 
 
 def _examine_switches(seen: "Glance") -> Iterator[Finding]:
@@ -183,6 +270,24 @@ def _examine_switches(seen: "Glance") -> Iterator[Finding]:
 
 
 def _examine_mail(settings: Settings, seen: "Glance") -> Iterator[Finding]:
+    if seen.mail_still is not None:
+        yield problem(
+            "mail-dead",
+            f"No letter to anybody has been accepted for {write_duration(seen.mail_still // 1000 * 1000)}: nobody is "
+            "warned of anything. Look at the mail server, at AFTERWORD_SMTP, and whether the deliverer runs.",
+        )
+    else:
+        for account in seen.failing:
+            yield warning(
+                "account-unreached",
+                f"An address of account {account} has accepted no letter for a day; its owner was told at the others.",
+            )
+    for account in seen.unreachable:
+        yield problem(
+            "reader-unreachable",
+            f"Account {account} has something released to collect, and no confirmed address; see who it is in: "
+            "afterword operator accounts",
+        )
     if seen.oldest_letter is not None and seen.oldest_letter > OLD_LETTER:
         yield problem(
             "letters-waiting",

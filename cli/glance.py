@@ -35,6 +35,17 @@ def show(seen: "Glance", settings: Settings) -> str:
         f"Switches: {_counted(seen.stages)}.",
         f"Letters: {_counted(seen.letters)}.",
     ]
+    if seen.mail_still is not None:
+        lines.append(
+            f"NO LETTER TO ANYBODY HAS BEEN ACCEPTED FOR {lasted(seen.mail_still)}: nobody is warned of anything. "
+            "Look at the mail server and at AFTERWORD_SMTP; then: afterword doctor"
+        )
+    else:
+        lines += [f"An address of account {each} has accepted no letter for a day." for each in seen.failing]
+    lines += [
+        f"Account {each} has something released to collect, and no address that a letter could go to."
+        for each in seen.unreachable
+    ]
     if seen.oldest_letter is not None:
         lines.append(f"The oldest letter has been waiting for {lasted(seen.oldest_letter)}.")
     lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
