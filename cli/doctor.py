@@ -113,6 +113,7 @@ def examine(passphrase_file: Path | None) -> Iterator[Finding]:
     try:
         with signed_in(passphrase_file) as session:
             yield from _examine_server(session)
+            yield from _examine_history(session)
             account = session.remote.call("GET", "/account", None, wire.AccountState)
             learn_links(session.home, account.links)
             yield from _examine_account(account)
@@ -121,6 +122,13 @@ def examine(passphrase_file: Path | None) -> Iterator[Finding]:
                 yield from _examine_dossier(standing(session, seen), session.now())
     except AfterwordError as wrong:
         yield problem(wrong.code, str(wrong))
+
+
+def _examine_history(session: Session) -> Iterator[Finding]:
+    if (wrong := session.remote.trouble) is not None:
+        yield problem(wrong.code, wrong.sentence)
+    else:
+        yield ok("history", "What the server says of its history fits all that it has promised you.")
 
 
 def _examine_home(home: Home) -> Iterator[Finding]:
@@ -179,7 +187,8 @@ def _examine_account(account: wire.AccountState) -> Iterator[Finding]:
         if each.failing_since is not None:
             yield problem(
                 "address-failing",
-                f"Letters to {each.address} have not been accepted since {terminal.local(each.failing_since)}.",
+                f"Letters to {each.address} have not been accepted since {terminal.local(each.failing_since)}; repair "
+                "it, or run: afterword address add",
             )
     if account.quota and account.used * 100 >= account.quota * NEARLY_FULL:
         yield warning(

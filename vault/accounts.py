@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from vault import cooling, envelope, identity, ledger, letters, outbox, statements, wire
+from vault import cooling, envelope, identity, ledger, letters, outbox, statements, watch, wire
 from vault.clock import DAY, MINUTE
 from vault.custodian import Custodian, digest
 from vault.errors import Conflict, Malformed, NotFound, Refused, Unauthenticated, Untrusted
@@ -146,7 +146,13 @@ def sign_in(records: Records, custodian: Custodian, request: wire.SessionRequest
         records.add_session(digest(token), account.id, now.lived + SESSION_LIVES)
         records.forget_older_sessions(account.id, MOST_SESSIONS)
         card = custodian.wake(account.card).decode()
-    return wire.SessionGrant(token, SESSION_LIVES, card)
+        known_to_them = ledger.present(records, custodian, now, account, request.last)
+        if known_to_them.lost:
+            watch.give_time_again(records, custodian, known_to_them.now, account.id)
+        account = records.account(account.id) or account  # what was given again is in its chain
+        head = ledger.head(custodian, known_to_them.now, account, signed)
+        links = ledger.links_since(records, custodian, account, request.last)
+    return wire.SessionGrant(token, SESSION_LIVES, card, head.decode(), links)
 
 
 def session(records: Records, token: str) -> Account:
@@ -281,6 +287,8 @@ def remove_address(
             return wire.AddressRemoved(change)
         records.withdraw_letters_to(row.id, now.lived)
         records.remove_address(row.id)
+        if row.confirmed:
+            outbox.address_is_gone(records, custodian, now, account.id)
         ledger.note(records, now, account.id, "address-removed", address=row.id)
     return wire.AddressRemoved(None)
 

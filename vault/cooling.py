@@ -202,6 +202,7 @@ def _effect(
         records.withdraw_letters_to(address, now.lived)
         finish(records, custodian, now, change)
         records.remove_address(address)
+        outbox.address_is_gone(records, custodian, now, change.account)
         return
     match kind:
         case letters.Change.DESTROY:

@@ -10,25 +10,26 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from vault import age, cooling, identity, ledger, switch, watch
+from vault import age, alarms, channels, cooling, identity, ledger, watch
 from vault.custodian import Custodian
 from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
 from vault.storage.objects import Objects, Stored
 from vault.storage.records import Records
+from vault.storage.records.gaps import Gap
 from vault.stream import OBJECT_SIZE
 from vault.switch import Stage
 
 BLOCK: Final = 4 * 1024 * 1024
+_SHOWN: Final = 100
 MAGIC: Final = b"afterword/backup/v1\n"
-_LATE: Final = 10
 _RESTORED: Final = (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE)
 
 
@@ -42,7 +43,13 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
 
 
 class Glance(msgspec.Struct, frozen=True):
-    """`operator status`. Times in ms; `tick_age` is null when another host keeps the time."""
+    """`operator status`. Times in ms; `tick_age` is null when another host keeps the time.
+
+    `stood`: how long nobody was served, while the watch ticked. `delivered_age`, `pulse_age`: since a deliverer, an
+    outside watcher was last heard of, in `lived`. `drift`: how far the clock on the wall has gone off since this boot.
+    Accounts: `failing` have an address that accepted nothing for a day, `unreachable` have no address and something
+    released to collect. `mail_still`: how long nobody's letter has been accepted, once it is a day.
+    """
 
     life: str
     lived: int
@@ -57,6 +64,16 @@ class Glance(msgspec.Struct, frozen=True):
     marked: tuple[str, ...]
     free: int
     key_copied: int | None
+    url: str | None
+    stood: int
+    alarm: int
+    delivered_age: int | None
+    pulse_age: int | None
+    drift: int | None
+    gaps: tuple[Gap, ...]
+    failing: tuple[str, ...]
+    unreachable: tuple[str, ...]
+    mail_still: int | None
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -87,12 +104,14 @@ def glance(records: Records, objects: Objects) -> Glance:
     with records.reading() as now:
         row = records.service()
         server = records.server()
-        if row is None or server is None:
+        seen = records.vigil()
+        if row is None or server is None or seen is None:
             raise Damaged("The rows about the server itself are gone; restore a backup.")
         here = row.boot == records.clock.boot_id()
         boot = records.clock.boot()
         people = records.accounts()
-        oldest = records.oldest_waiting()
+        oldest = records.oldest_waiting(now.lived)
+        ahead = alarms.lead(records.clock) if here else None
         return Glance(
             life=now.life,
             lived=now.lived,
@@ -104,11 +123,24 @@ def glance(records: Records, objects: Objects) -> Glance:
             letters=records.count_letters(),
             oldest_letter=None if oldest is None else now.lived - oldest,
             overdue=tuple(
-                dossier for _, dossier in records.due_switches(now.served - _LATE * records.tick, 100)
+                dossier
+                for _, dossier in records.due_switches(now.served - alarms.LATE_TICKS * records.tick, 100)
             ),
             marked=tuple(each.id for each in people if each.marked),
             free=objects.free(),
             key_copied=server.key_copied,
+            failing=tuple(records.failing_accounts(now.lived - channels.SHOUTS_AFTER, _SHOWN)),
+            unreachable=tuple(records.unreachable_readers(_SHOWN)),
+            mail_still=channels.standstill(records, now),
+            url=server.url,
+            stood=row.stood,
+            alarm=seen.alarm,
+            delivered_age=None if seen.delivered is None else now.lived - seen.delivered,
+            pulse_age=None if seen.pulse is None else now.lived - seen.pulse,
+            drift=None
+            if ahead is None or seen.lead is None or seen.lead_boot != row.boot
+            else ahead - seen.lead,
+            gaps=tuple(records.gaps()),
         )
 
 
@@ -197,7 +229,9 @@ def open_backup(file: Path, key: age.Identity, target: Path) -> None:
 def begin_anew(records: Records, custodian: Custodian, life: str) -> int:
     """A restored database begins a new life; how many switches got a fresh full ladder."""
     with records.transaction() as now:
+        records.end_life(now.life)
         records.begin_new_life(life)
+        now = replace(now, life=life)
         records.forget_sessions()
         waiting = records.switches_in(*_RESTORED)
         for dossier in waiting:
@@ -209,7 +243,7 @@ def begin_anew(records: Records, custodian: Custodian, life: str) -> int:
 def _fresh_ladder(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
     # A switch that does not read stands still alone; the others must not stand still with it.
     with contextlib.suppress(Damaged):
-        watch.apply(records, custodian, now, dossier, switch.Restored())
+        watch.restored(records, custodian, now, dossier)
 
 
 def bring_objects(records: Records, objects: Objects, folder: Path, *, anyway: bool = False) -> Copied:

@@ -19,8 +19,9 @@ from vault.custodian import Custodian
 from vault.errors import AfterwordError, Conflict, DiskFailed
 from vault.letters import Facts, LetterKind
 from vault.parcels import Reach as Reach
-from vault.parcels import Sender, write
+from vault.parcels import Sender as Sender
 from vault.parcels import read_reach as read_reach
+from vault.parcels import write as write_parcels
 from vault.parcels import write_reach as write_reach
 from vault.service import Moment
 from vault.storage.records import Records
@@ -171,7 +172,7 @@ def _choose(
     window = records.due_letters(lived, WINDOW)
     found = []
     if len(window) == WINDOW:
-        lanes, after = records.lanes_due(after, lived, LANES)
+        lanes, after = records.lanes_due(after, lived, LANES, limit + len(without))
         for lane in lanes:
             first = None if lane in without else records.first_due(lane, lived)
             if first is not None:
@@ -280,7 +281,7 @@ def _parcels(
             held = records.letter(letter.id)
             if held is None or held.state != "waiting" or held.lease != letter.lease:
                 return []
-            parcels = write(records, custodian, sender, letter, now)
+            parcels = write_parcels(records, custodian, sender, letter, now)
     except DiskFailed:
         raise
     except Exception as wrong:

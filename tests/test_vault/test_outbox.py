@@ -133,7 +133,7 @@ def test_a_letter_whose_deliverer_died_goes_out_when_its_lease_ends(world: World
     until(made, Stage.REMINDED)
     assert len(outbox.claim(world.records, 10)) == 1
     assert outbox.claim(world.records, 10) == []
-    world.pass_time(outbox.LEASE - 2 * world.tick)
+    world.pass_time(outbox.lease(world.tick) - 2 * world.tick)
     assert outbox.claim(world.records, 10) == []
     world.pass_time(4 * world.tick)
     assert world.deliver() == 1
@@ -153,7 +153,7 @@ def test_a_deliverer_that_comes_too_late_leaves_the_letter_to_the_next(world: Wo
     world.delivering = False
     until(made, Stage.REMINDED)
     (old,) = outbox.claim(world.records, 10)
-    world.pass_time(outbox.LEASE + 4 * world.tick)
+    world.pass_time(outbox.lease(world.tick) + 4 * world.tick)
     (new,) = outbox.claim(world.records, 10)
     world.courier.carried.clear()
     assert not world.carry(old)

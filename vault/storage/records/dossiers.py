@@ -10,6 +10,11 @@ class Dossiers(Rows):
     def dossier(self, dossier: str) -> Dossier | None:
         return self._one(Dossier, "SELECT * FROM dossiers WHERE id = :id", id=dossier)
 
+    def dossier_owner(self, dossier: str) -> str | None:
+        """Whose it is, without reading the rest of the row."""
+        row = self.db.one("SELECT journalist FROM dossiers WHERE id = :id", id=dossier)
+        return None if row is None else str(row["journalist"])
+
     def own_dossier(self, dossier: str, account: str) -> Dossier | None:
         return self._one(
             Dossier,

@@ -13,16 +13,41 @@ class Letters(Rows):
         return self._one(Letter, "SELECT * FROM outbox WHERE id = :id", id=letter)
 
     def due_letters(self, lived: int, limit: int) -> list[Letter]:
-        """In turns, one journalist's letter after another's: a thousand of one, however slowly each is taken, must
-        not stand before the one of somebody else."""
+        """Those that have been due for longest."""
         return self._all(
             Letter,
-            "SELECT * FROM (SELECT o.*, ROW_NUMBER() OVER (PARTITION BY COALESCE(d.journalist, o.account) "
-            "ORDER BY o.next, o.id) AS turn FROM outbox o LEFT JOIN dossiers d ON d.id = o.dossier "
-            "WHERE o.state = 'waiting' AND o.next <= :lived AND o.lease <= :lived) AS due "
-            "ORDER BY turn, next, id LIMIT :limit",
+            "SELECT * FROM outbox WHERE state = 'waiting' AND next <= :lived AND lease <= :lived "
+            "ORDER BY next LIMIT :limit",
             lived=lived,
             limit=limit,
+        )
+
+    def lanes_due(self, after: str, lived: int, most: int, limit: int) -> tuple[list[str], str]:
+        """Of the next `most` lanes with waiting letters up to `limit` that have one due, and where to go on: empty, from
+        the beginning. From lane to lane by the index, whatever number of letters each has."""
+        rows = self.db.all(
+            "WITH RECURSIVE lanes (lane, place) AS ("
+            "SELECT MIN(lane), 1 FROM outbox WHERE state = 'waiting' AND lane > :after UNION ALL "
+            "SELECT (SELECT MIN(lane) FROM outbox WHERE state = 'waiting' AND lane > lanes.lane), place + 1 "
+            "FROM lanes WHERE lane IS NOT NULL AND place < :most) "
+            "SELECT lane, place FROM lanes WHERE lane IS NOT NULL AND (place = :most OR EXISTS ("
+            "SELECT 1 FROM outbox WHERE state = 'waiting' AND lane = lanes.lane AND next <= :lived "
+            "AND lease <= :lived)) LIMIT :limit",
+            after=after,
+            lived=lived,
+            most=most,
+            limit=limit,
+        )
+        whole = not rows or (len(rows) < limit and rows[-1]["place"] < most)
+        return [str(row["lane"]) for row in rows], "" if whole else str(rows[-1]["lane"])
+
+    def first_due(self, lane: str, lived: int) -> Letter | None:
+        return self._one(
+            Letter,
+            "SELECT * FROM outbox WHERE state = 'waiting' AND lane = :lane AND next <= :lived AND lease <= :lived "
+            "ORDER BY next LIMIT 1",
+            lane=lane,
+            lived=lived,
         )
 
     def claim_letter(self, letter: Letter, until: int) -> int:
@@ -60,13 +85,24 @@ class Letters(Rows):
             lived=lived,
         )
 
-    def retry_letter(self, letter: str, next: int, reason: str) -> int:
+    def retry_letter(self, letter: Letter, next: int, reason: str) -> int:
+        """0 when it is settled by now, or somebody else's."""
         return self.db.run(
             "UPDATE outbox SET attempts = attempts + 1, next = :next, lease = 0, reason = :reason "
-            "WHERE id = :id AND state = 'waiting'",
-            id=letter,
+            "WHERE id = :id AND state = 'waiting' AND lease = :lease",
+            id=letter.id,
             next=next,
             reason=reason,
+            lease=letter.lease,
+        )
+
+    def put_off_letter(self, letter: Letter, next: int) -> int:
+        """Later, and it does not count as an attempt."""
+        return self.db.run(
+            "UPDATE outbox SET next = :next, lease = 0 WHERE id = :id AND state = 'waiting' AND lease = :lease",
+            id=letter.id,
+            next=next,
+            lease=letter.lease,
         )
 
     def withdraw_letters(self, dossier: str, kinds: Iterable[str], lived: int) -> None:
@@ -103,6 +139,17 @@ class Letters(Rows):
         self.db.run(
             "UPDATE outbox SET state = 'withdrawn', settled = :lived WHERE address = :address AND state = 'waiting'",
             address=address,
+            lived=lived,
+        )
+
+    def withdraw_letters_of_channel(self, to: str, about: str, kind: str, lived: int) -> int:
+        """What one address would have been told of another; how many letters it was."""
+        return self.db.run(
+            "UPDATE outbox SET state = 'withdrawn', settled = :lived "
+            "WHERE address = :to AND state = 'waiting' AND kind = :kind AND letter = :about",
+            to=to,
+            about=about,
+            kind=kind,
             lived=lived,
         )
 
@@ -159,7 +206,19 @@ class Letters(Rows):
             for row in self.db.all("SELECT state, COUNT(*) AS many FROM outbox GROUP BY state ORDER BY state")
         }
 
-    def oldest_waiting(self) -> int | None:
-        """`lived` at which the oldest letter still waiting was posted."""
-        row = self.db.one("SELECT MIN(posted) AS posted FROM outbox WHERE state = 'waiting'")
+    def oldest_waiting(self, lived: int) -> int | None:
+        """`lived` since when the oldest letter waits that was to be carried by now."""
+        row = self.db.one(
+            "SELECT MIN(posted) AS posted FROM outbox WHERE state = 'waiting' AND posted <= :lived",
+            lived=lived,
+        )
         return None if row is None or row["posted"] is None else int(row["posted"])
+
+    def last_accepted(self) -> int | None:
+        """`lived` at which a letter to anybody was last accepted."""
+        row = self.db.one("SELECT MAX(settled) AS settled FROM outbox WHERE state = 'accepted'")
+        return None if row is None or row["settled"] is None else int(row["settled"])
+
+    def accepted_since(self, lived: int) -> bool:
+        last = self.last_accepted()
+        return last is not None and last >= lived

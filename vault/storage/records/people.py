@@ -200,16 +200,56 @@ class People(Rows):
     def remove_address(self, address: str) -> None:
         self.db.run("DELETE FROM addresses WHERE id = :id", id=address)
 
-    def mark_failing(self, address: str, wall: int | None) -> None:
-        """Since when letters to it have failed, or null once one was accepted."""
-        if wall is None:
-            self.db.run("UPDATE addresses SET failing_since = NULL WHERE id = :id", id=address)
-        else:
-            self.db.run(
-                "UPDATE addresses SET failing_since = :wall WHERE id = :id AND failing_since IS NULL",
-                id=address,
-                wall=wall,
+    def mark_failing(self, address: str, wall: int, lived: int) -> None:
+        """A letter to it failed: since now, unless it has been failing already."""
+        self.db.run(
+            "UPDATE addresses SET failing_since = COALESCE(failing_since, :wall), "
+            "failing_lived = COALESCE(failing_lived, :lived) WHERE id = :id",
+            id=address,
+            wall=wall,
+            lived=lived,
+        )
+
+    def clear_failing(self, address: str) -> None:
+        self.db.run(
+            "UPDATE addresses SET failing_since = NULL, failing_lived = NULL, failing_told = 0 WHERE id = :id",
+            id=address,
+        )
+
+    def tell_failing(self, address: str) -> None:
+        self.db.run("UPDATE addresses SET failing_told = 1 WHERE id = :id", id=address)
+
+    def first_failing(self, after: int) -> int | None:
+        """The first failure of those addresses whose failing began after this `lived`."""
+        row = self.db.one(
+            "SELECT MIN(failing_lived) AS lived FROM addresses WHERE failing_lived > :after", after=after
+        )
+        return None if row is None or row["lived"] is None else int(row["lived"])
+
+    def failing_accounts(self, before: int, limit: int) -> list[str]:
+        """Accounts with a confirmed address that has accepted nothing since this `lived` or longer."""
+        return [
+            str(row["account"])
+            for row in self.db.all(
+                "SELECT DISTINCT account FROM addresses WHERE failing_lived <= :before AND confirmed = 1 "
+                "ORDER BY account LIMIT :limit",
+                before=before,
+                limit=limit,
             )
+        ]
+
+    def unreachable_readers(self, limit: int) -> list[str]:
+        """Accounts to whom something was released that they have not collected, and that no letter can reach."""
+        return [
+            str(row["account"])
+            for row in self.db.all(
+                "SELECT DISTINCT c.account FROM releases r JOIN collaborators c ON c.dossier = r.dossier "
+                "WHERE c.collected IS NULL AND c.has_left = 0 AND NOT EXISTS "
+                "(SELECT 1 FROM addresses a WHERE a.account = c.account AND a.confirmed = 1) "
+                "ORDER BY c.account LIMIT :limit",
+                limit=limit,
+            )
+        ]
 
     # what was accepted, and the chain
 
@@ -264,6 +304,14 @@ class People(Rows):
             seq=seq,
             number=number,
             hash=hash,
+        )
+
+    def history_entry(self, account: str, number: int) -> Entry | None:
+        return self._one(
+            Entry,
+            "SELECT number, entry, hash FROM history WHERE account = :account AND number = :number",
+            account=account,
+            number=number,
         )
 
     def history(self, account: str, after: int, limit: int) -> list[Entry]:
