@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.detour import a_proxy
 from vault import wire
 from vault.couriers.probe import Door
 
@@ -26,6 +27,13 @@ def a_server(
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            asked.append(f"HEAD {self.path} {self.headers['User-Agent']}")
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None: ...
 
@@ -102,3 +110,73 @@ def test_a_proxy_that_is_not_there_is_a_shut_door() -> None:
     with a_server(200, b"") as (url, _):
         gone = url
     assert not Door("http://example.onion", proxy=gone.replace("http", "socks5h"), timeout=500).opens(MARK)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def test_a_knock_by_way_of_a_proxy_leaves_the_name_to_the_proxy() -> None:
+    with (
+        a_server(200, health(ok=True, ticking=True)) as (url, asked),
+        a_proxy({"vault.onion": port_of(url)}) as proxy,
+    ):
+        assert Door("http://vault.onion", proxy.url).opens(MARK)
+        assert proxy.asked == [("vault.onion", 80)]
+        assert asked == ["/api/v1/health"]
+
+
+def test_a_proxy_that_does_not_get_through_is_a_shut_door_though_we_reach_ourselves() -> None:
+    with a_server(200, health(ok=True, ticking=True)) as (url, asked), a_proxy() as proxy:
+        assert Door(url).opens(MARK)
+        assert not Door("http://vault.onion", proxy.url, timeout=5_000).opens(MARK)
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [200, 204, 404, 403, 500])
+def test_a_witness_may_answer_whatever_it_likes(status: int) -> None:
+    with a_server(200, health(ok=True, ticking=True)) as (url, _), a_server(status, b"") as (other, asked):
+        assert Door(url, witnesses=(f"{other}/robots.txt",)).opens(MARK)
+    assert asked == ["HEAD /robots.txt -"]
+
+
+def test_a_house_from_which_no_witness_is_reached_is_cut_off() -> None:
+    with a_server(200, b"") as (gone, _):
+        pass
+    with a_server(200, health(ok=True, ticking=True)) as (url, _):
+        assert not Door(url, timeout=1_000, witnesses=(gone, f"{gone}/other")).opens(MARK)
+
+
+def test_one_witness_of_several_is_enough() -> None:
+    with a_server(200, b"") as (gone, _):
+        pass
+    with a_server(200, health(ok=True, ticking=True)) as (url, _), a_server(301, b"") as (other, asked):
+        assert Door(url, witnesses=(gone, other, gone)).opens(MARK)
+    assert len(asked) == 1
+
+
+def test_a_witness_is_not_asked_while_the_door_itself_is_shut() -> None:
+    with a_server(503, b"") as (url, _), a_server(200, b"") as (other, asked):
+        assert not Door(url, witnesses=(other,)).opens(MARK)
+    assert asked == []
+
+
+def test_a_witness_is_not_followed_elsewhere() -> None:
+    with a_server(200, b"") as (target, followed):
+        with (
+            a_server(302, b"", {"Location": target}) as (other, _),
+            a_server(200, health(ok=True, ticking=True)) as (url, _),
+        ):
+            assert Door(url, witnesses=(other,)).opens(MARK)
+        assert followed == []
+
+
+def test_a_witness_is_asked_by_way_of_the_proxy_too() -> None:
+    with (
+        a_server(200, health(ok=True, ticking=True)) as (url, _),
+        a_server(200, b"") as (other, asked),
+        a_proxy({"vault.onion": port_of(url), "witness.example": port_of(other)}) as proxy,
+    ):
+        assert Door("http://vault.onion", proxy.url, witnesses=("http://witness.example/x",)).opens(MARK)
+        assert proxy.asked == [("vault.onion", 80), ("witness.example", 80)]
+        assert asked == ["HEAD /x -"]
