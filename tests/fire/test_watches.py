@@ -15,7 +15,7 @@ import pytest
 from tests.fire import tally
 from tests.fire.together import once_for_all, together
 from tests.world import TICK, World
-from vault import compose, outbox, switch, watch
+from vault import outbox, switch, watch
 from vault.clock import HOUR
 from vault.couriers import Accepted, Outcome, Parcel
 from vault.plans import Plan
@@ -26,6 +26,7 @@ from vault.storage.sqlite import SqliteDatabase
 from vault.switch import Elapsed, Stage, Switch
 
 MANY = 8
+AT_ONCE = 20
 SWITCHES = tally.size(2_000, 10_000)
 LETTERS = tally.size(2_000, 10_000)
 JOURNALISTS = 4
@@ -133,7 +134,7 @@ def world() -> Iterator[World]:
 def eight_watches(crowd: Crowd, ticks: int = 1) -> list[watch.Ticked]:
     def tick(number: int, ready: Callable[[], None]) -> watch.Ticked:
         records = crowd.open()
-        keeper = watch.Watch(records, crowd.world.custodian)
+        keeper = watch.Watch(records, crowd.world.custodian, mass_hold=False)
         done = watch.Ticked()
         ready()
         for _ in range(ticks):
@@ -230,7 +231,7 @@ def eight_deliverers(crowd: Crowd) -> list[list[str]]:
             watch.landed(records, world.custodian, now, letter)
 
         ready()
-        while claimed := outbox.claim(records, compose.LETTERS_AT_ONCE):
+        while claimed := outbox.claim(records, AT_ONCE):
             for letter in claimed:
                 outbox.deliver(records, world.custodian, courier, world.sender, letter, landed, 0.5)
         return courier.carried
@@ -327,7 +328,7 @@ def claim_without_a_condition(all_have_looked: Callable[[], None]) -> Callable[.
             due = records.due_letters(now.lived, limit)
         all_have_looked()
         with records.transaction() as now:
-            until = now.lived + outbox.LEASE
+            until = now.lived + HOUR
             for each in due:
                 records.db.run("UPDATE outbox SET lease = :until WHERE id = :id", until=until, id=each.id)
         return [msgspec.structs.replace(each, lease=until) for each in due]

@@ -1,0 +1,55 @@
+"""Mistakes that only a power cut shows.
+
+Rule of this room: each is planted in the process that plays a workflow, and nowhere else.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vault import deposit
+from vault.storage import files, sqlite
+from vault.storage.objects import Stored
+
+
+def normal(plant: pytest.MonkeyPatch) -> None:
+    """WAL with synchronous=NORMAL."""
+    plant.setitem(sqlite.PRAGMAS, "synchronous", 1)  # type: ignore[attr-defined]
+
+
+def no_folder_fsync(plant: pytest.MonkeyPatch) -> None:
+    """A name is acknowledged before it is on disk."""
+    plant.setattr(files, "_settle", lambda folder: None)
+
+
+def no_object_fsync(plant: pytest.MonkeyPatch) -> None:
+    """The row of an object is written before the object's bytes are on disk."""
+    put, fsync = files.FileObjects._put_into_place, os.fsync
+
+    def in_haste(self: files.FileObjects, upload: int, paths: tuple[Path, Path]) -> Stored:
+        with pytest.MonkeyPatch.context() as quick:
+            quick.setattr(os, "fsync", lambda handle: None if handle == upload else fsync(handle))
+            return put(self, upload, paths)
+
+    plant.setattr(files.FileObjects, "_put_into_place", in_haste)
+
+
+MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "normal": normal,
+    "no-folder-fsync": no_folder_fsync,
+    "no-object-fsync": no_object_fsync,
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as plant:
+        if name is not None:
+            MISTAKES[name](plant)
+        yield
+
+
+__all__ = ["MISTAKES", "deposit", "planted"]
