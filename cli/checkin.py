@@ -16,12 +16,13 @@ import msgspec
 
 from cli import calendar, disk, terminal
 from cli.home import Home
+from cli.promises import WENT_BACK, Trouble
 from cli.remote import Remote
 from vault import age, statements, titles, wire
 from vault.clock import SystemClock
 from vault.errors import AfterwordError
 from vault.identity import Keyring
-from vault.statements import Acknowledgement, CheckIn, Covered
+from vault.statements import CheckIn, Covered
 
 # Seconds for each answer: she waits for it, and a line that has died is better tried anew.
 _PATIENCE: Final = 30.0
@@ -41,12 +42,13 @@ class Standing(msgspec.Struct, frozen=True):
 
 class Result(msgspec.Struct, frozen=True):
     """What `checkin` answers; `at` is the server's time (ms UTC). `went_back`: the server has forgotten what it had
-    acknowledged before."""
+    acknowledged before. `history`: what its word of today contradicts, or null."""
 
     at: int
     from_file: bool
     dossiers: tuple[Standing, ...]
     went_back: bool = False
+    history: Trouble | None = None
 
 
 @click.command()
@@ -58,11 +60,12 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     with _home() as (home, written), Remote(home.url, home.server, patience=_PATIENCE) as remote:
         with _told_if_it_fails():
             keyring = home.unlock(terminal.passphrase(passphrase_file))
-            before = _number(home)
             said = check_in(home, keyring, remote)
         standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
         standing += _not_shown(home, keyring, said)
-        result = Result(said.now, from_file, standing, went_back=_number(home) <= before)
+        wrong = remote.trouble
+        went_back = wrong is not None and wrong.code == WENT_BACK
+        result = Result(said.now, from_file, standing, went_back, wrong)
         terminal.answer(result, as_json, _render)
         if from_file:
             terminal.warn("a check-in from a passphrase file proves that the computer lives, not the person.")
@@ -121,7 +124,8 @@ def check_in(home: Home, keyring: Keyring, remote: Remote) -> wire.CheckedIn:
         return wire.CheckInRequest(home.card.hash.hex(), signed.decode(), last.decode() if last else None)
 
     signed, said = remote.post_signed(home, "/check-ins", sign, request, wire.CheckedIn)
-    remote.acknowledged(home, signed, said.acknowledgement)
+    # The answer is taken first: whatever is wrong with the server's memory, she has checked in.
+    remote.acknowledged(home, signed, said.acknowledgement, last, said.links)
     return said
 
 
@@ -145,7 +149,7 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
 
     session = Session(home, keyring, remote)
     try:
-        remote.sign_in(keyring)
+        remote.sign_in(keyring, home)
         for state in waiting:
             handover.catch_up(session, known[state.dossier], state)
     except AfterwordError as wrong:
@@ -181,13 +185,6 @@ def _not_shown(home: Home, keyring: Keyring, said: wire.CheckedIn) -> tuple[Stan
     )
 
 
-def _number(home: Home) -> int:
-    """How long the server's chain about her was when it last said so; such numbers only rise."""
-    kept = home.last_acknowledgement()
-    said = None if kept is None else statements.peek(kept)
-    return said.number if isinstance(said, Acknowledgement) else 0
-
-
 def _title(state: wire.DossierState, keyring: Keyring) -> str:
     """As it rests on the server, sealed to herself: a dossier made on another computer has its name here too."""
     if state.title is None:
@@ -201,11 +198,10 @@ def _title(state: wire.DossierState, keyring: Keyring) -> str:
 
 def _render(done: Result) -> str:
     shown = [f"Checked in at {terminal.local(done.at)}."]
+    if done.history is not None:
+        shown.append(done.history.sentence)
     if done.went_back:
-        shown.append(
-            "The server has gone back to an older state: it was restored from a backup, and has forgotten what came "
-            "after it. Push again, and arm again what is not armed below."
-        )
+        shown.append("Push again, and arm again what is not armed below.")
     for each in done.dossiers:
         if each.stage == NOT_SHOWN:
             why = "" if each.refused is None else f" ({terminal.one_line(each.refused)})"

@@ -66,7 +66,7 @@ def inbox(passphrase_file: Path | None, as_json: bool) -> None:
         account = session.remote.call("GET", "/account", None, wire.AccountState)
         confirmed = sum(each.confirmed for each in account.addresses)
         dossiers = tuple(_entry(session, each) for each in shares.entrusted(session))
-        shown = Inbox(confirmed, dossiers, session.now())
+        shown = Inbox(confirmed, dossiers, session.now(), session.remote.trouble)
     terminal.answer(shown, as_json, render)
     if any(each.wrong is not None and each.wrong.code != "not-on-the-roster" for each in shown.dossiers):
         click.get_current_context().exit(_UNTRUSTED)

@@ -35,6 +35,13 @@ MIGRATIONS: Final = (
     );
     CREATE TABLE pending (dossier TEXT NOT NULL, kind TEXT NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (dossier, kind));
     """,
+    """
+    CREATE TABLE heads (
+        life TEXT NOT NULL, number INTEGER NOT NULL, hash TEXT NOT NULL, served INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (life, number, hash)
+    );
+    CREATE TABLE releases (dossier TEXT PRIMARY KEY, envelope BLOB NOT NULL, checkin BLOB);
+    """,
 )
 
 
@@ -107,6 +114,7 @@ def connect_in_memory(path: Path) -> sqlite3.Connection:
     memory = sqlite3.connect(":memory:", isolation_level=None)
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as kept:
         kept.backup(memory)
+    _migrate(memory)
     return memory
 
 
@@ -119,17 +127,21 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
-        with transaction(db):
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > len(MIGRATIONS):
-                raise Refused(
-                    "This home was last used by a newer Afterword; update the program.", code="newer-home"
-                )
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
-                for command in filter(str.strip, script.split(";")):
-                    db.execute(command)
-                db.execute(f"PRAGMA user_version = {number}")
+        _migrate(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    with transaction(db):
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise Refused(
+                "This home was last used by a newer Afterword; update the program.", code="newer-home"
+            )
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            for command in filter(str.strip, script.split(";")):
+                db.execute(command)
+            db.execute(f"PRAGMA user_version = {number}")

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from cli import calendar, terminal
+from cli.promises import Trouble
 from cli.session import STALE_PROOF
 from cli.shares import Doubtful, Entrusted, Gone, Sound
 from vault import wire
@@ -49,11 +50,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Inbox(msgspec.Struct, frozen=True):
-    """What `inbox` answers. `confirmed`: how many of one's own addresses letters reach."""
+    """What `inbox` answers. `confirmed`: how many of one's own addresses letters reach. `history`: what the server's
+    word of today contradicts, or null."""
 
     confirmed: int
     dossiers: tuple[Entry, ...]
     now: int
+    history: Trouble | None = None
 
 
 def entry(each: Entrusted, proved: int | None, now: int) -> Entry:

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, dict[str, Lazy]]] = {
         "address": Lazy("cli.identity", "address", "Where letters reach you: add, confirm, remove, list."),
         "passphrase": Lazy("cli.identity", "passphrase", "Change the passphrase of your keyring."),
         "status": Lazy("cli.status", "status", "Where each dossier stands, and what happens next."),
+        "history": Lazy("cli.history", "history", "What the server has noted about you, verified."),
         "doctor": Lazy("cli.doctor", "doctor", "Look for what would go wrong on the day."),
         "wipe": Lazy("cli.identity", "wipe", "Remove everything of Afterword from this computer."),
     },
@@ -70,8 +71,8 @@ PLACES: Final = {name: place for section in COMMANDS.values() for name, place in
 EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.BadUsage, 2),
     (errors.NoSpace, 10),
-    (errors.Refused, 3),
     (errors.DiskFailed, os.EX_IOERR),
+    (errors.Refused, 3),
     (errors.NotFound, 4),
     (errors.Conflict, 5),
     (errors.Untrusted, 6),

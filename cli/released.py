@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cli import chain, terminal
+from cli import chain, promises, terminal
 from cli.chain import SignedRoster
 from vault import envelope, identity, statements, wire
 from vault.errors import AfterwordError, Refused, Untrusted
@@ -76,6 +76,7 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
     released = remote.call("GET", f"/dossiers/{dossier}/release", None, wire.Released)
     release = _read_release(released, home.server, dossier, journalist, roster)
     checkin = _read_checkin(released, release, journalist)
+    promises.keep_release(home, dossier, released)
     covered = next((each for each in checkin.dossiers if each.dossier == dossier), None) if checkin else None
     if covered is not None and covered.epoch > release.epoch:
         raise Untrusted(

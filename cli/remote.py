@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 import urllib3
 
+from cli import promises
 from cli.connection import BLOCK, PATIENCE, PAUSES, Connection, Upload, read_body, unreachable
 from vault import envelope, identity, statements, wire
 from vault.clock import SystemClock
@@ -47,6 +48,10 @@ class Remote:
         self.clock_ahead = 0
         """By how much the server's clock was ahead of ours when it was last asked, in ms."""
         self.account_card: ContactCard | None = None
+        self.head: statements.Acknowledgement | None = None
+        """Where the account's chain stood when we signed in, in the server's own signature."""
+        self.trouble: promises.Trouble | None = None
+        """What the server's word of today contradicts, as soon as it is known."""
         self._keyring: Keyring | None = None
         self._signing_in = threading.Lock()
 
@@ -78,17 +83,22 @@ class Remote:
     def nonce(self) -> str:
         return self.call("POST", "/nonces", None, wire.NonceGrant).nonce
 
-    def sign_in(self, keyring: Keyring) -> None:
-        """A session for this keyring's account. The token stays in memory, and is renewed when it ends."""
+    def sign_in(self, keyring: Keyring, home: "Home | None" = None) -> None:
+        """A session for this keyring's account. The token stays in memory, and is renewed when it ends.
+
+        With `home`, its last acknowledgement is presented, and what the server says of its chain is held against it.
+        """
         if self.server is None:
             raise Untrusted("A server is signed in to only when its card is pinned.", code="server-changed")
         if self._keyring is None:
             self.info()
+        last = None if home is None else home.last_acknowledgement()
         for again in (True, False):
             login = statements.Login(
                 self.server.hash.hex(), keyring.sign.verify_key.hex, self.nonce(), SystemClock().wall()
             )
-            request = wire.SessionRequest(statements.write(login, keyring.sign).decode())
+            signed = statements.write(login, keyring.sign)
+            request = wire.SessionRequest(signed.decode(), None if last is None else last.decode())
             # Past _exchange: a refusal in here is not answered by signing in once more.
             try:
                 response = self._connection.exchange("POST", "/sessions", wire.write(request), _JSON)
@@ -106,6 +116,8 @@ class Remote:
             )
         self.account_card, self._keyring = card, keyring
         self._connection.token = grant.token
+        if home is not None and grant.head is not None:
+            self.head = self.acknowledged(home, signed, grant.head, last, grant.links)
 
     def sign_out(self) -> None:
         """End the session on the server too. Losing this request only leaves it to time out."""
@@ -163,8 +175,18 @@ class Remote:
                     raise
         raise AssertionError
 
-    def acknowledged(self, home: "Home", signed: bytes, acknowledgement: str) -> statements.Acknowledgement:
-        """The server's signed word that it has durably stored exactly `signed`; home remembers it."""
+    def acknowledged(
+        self,
+        home: "Home",
+        signed: bytes,
+        acknowledgement: str,
+        presented: bytes | None = None,
+        links: Sequence[wire.HistoryEntry] = (),
+    ) -> statements.Acknowledgement:
+        """The server's signed word that it has durably stored exactly `signed`; home remembers it.
+
+        `links`: what it shows of the chain after `presented`, the acknowledgement that was sent along.
+        """
         if self.server is None:
             raise Untrusted("No card of this server is pinned.", code="server-changed")
         said = statements.read(acknowledgement.encode(), self.server.verify_key, statements.Acknowledgement)
@@ -174,7 +196,8 @@ class Remote:
                 "operator if this stays.",
                 code="wrong-acknowledgement",
             )
-        home.remember_acknowledgement(acknowledgement.encode())
+        wrong = promises.take(home, acknowledgement.encode(), said, presented, links)
+        self.trouble = wrong or self.trouble or promises.standing(home)
         return said
 
     # Objects.

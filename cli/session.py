@@ -56,9 +56,11 @@ def signed_in(passphrase_file: Path | None = None) -> Iterator[Session]:
     with Home.open() as home:
         keyring = home.unlock(terminal.passphrase(passphrase_file))
         with Remote(home.url, home.server) as remote:
-            remote.sign_in(keyring)
+            remote.sign_in(keyring, home)
             if (off := clock_off(remote)) is not None:
                 terminal.warn(off)
+            if remote.trouble is not None:
+                terminal.warn(remote.trouble.sentence)
             yield Session(home, keyring, remote)
 
 

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-from cli import chain, combine, naming
+from cli import chain, combine, naming, promises, terminal
 from cli.chain import SignedRoster
 from cli.home import KnownCard, KnownDossier
 from cli.released import Case, open_case
@@ -98,6 +98,10 @@ def look(session: Session, state: wire.DossierState) -> Entrusted:
     title = None if known is None else session.home.title(known, session.keyring)
     title = one_line(title) or None if title is not None else None
     journalist = session.home.journalist(state.journalist)
+    try:
+        state = _recall(session, state)
+    except _ABOUT_ONE as wrong:
+        return Doubtful(state, journalist, title, wrong)
     if state.stage == "destroyed":
         return Gone(state, journalist, title)
     try:
@@ -124,6 +128,29 @@ def look(session: Session, state: wire.DossierState) -> Entrusted:
     except _ABOUT_ONE as wrong:
         return Doubtful(state, journalist, title, wrong)
     return Sound(state, journalist, roster, cards, line, share, case)
+
+
+def _recall(session: Session, state: wire.DossierState) -> wire.DossierState:
+    """A server that has forgotten a release is shown its own signature, and releases it again."""
+    if state.stage == "released" or state.released is not None:
+        return state
+    seen = promises.kept_release(session.home, state.dossier)
+    if seen is None:
+        return state
+    try:
+        again = session.remote.call("POST", f"/dossiers/{state.dossier}/release", seen, wire.DossierState)
+    except (Conflict, Refused, Untrusted, Malformed) as why:
+        raise Untrusted(
+            f"Dossier {state.dossier[:8]} was released: this computer holds the server's own signature on it. Now the "
+            f"server shows it as {state.stage}, and does not take that back: {why} What you have of it stays yours; "
+            "speak with the others, and with the server's operator, by another way.",
+            code="release-forgotten",
+        ) from None
+    terminal.warn(
+        f"the server had forgotten that dossier {state.dossier[:8]} is released. It was shown its own signature, and "
+        "has released it again."
+    )
+    return again
 
 
 def named(session: Session, name: str) -> Entrusted:

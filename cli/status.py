@@ -10,8 +10,10 @@ import click
 import msgspec
 
 from cli import calendar, terminal
+from cli.promises import Trouble
 from cli.session import Seen, Session, learn_dossiers, learn_links, proofs, signed_in
 from vault import identity, statements, wire
+from vault.clock import DAY
 from vault.statements import Role
 
 STAGES: Final = {
@@ -89,6 +91,8 @@ class Status(msgspec.Struct, frozen=True):
     marked: bool
     dossiers: tuple[Standing, ...]
     now: int
+    failing: tuple[str, ...] = ()
+    history: Trouble | None = None
 
 
 @click.command()
@@ -111,8 +115,19 @@ def status(passphrase_file: Path | None, as_json: bool) -> None:
             marked=account.marked,
             dossiers=dossiers,
             now=session.now(),
+            failing=failing(account.addresses, session.now()),
+            history=session.remote.trouble,
         )
     terminal.answer(shown, as_json, render)
+
+
+def failing(addresses: tuple[wire.AddressState, ...], now: int) -> tuple[str, ...]:
+    """My addresses that have accepted no letter for a day."""
+    return tuple(
+        each.address
+        for each in addresses
+        if each.confirmed and each.failing_since is not None and now - each.failing_since >= DAY
+    )
 
 
 def standing(session: Session, seen: Seen) -> Standing:
@@ -167,6 +182,10 @@ def render(shown: Status) -> str:
     lines = [f"{shown.label}, {shown.role}, at {shown.server}"]
     if not shown.confirmed:
         lines.append("NO CONFIRMED ADDRESS: no letter reaches you. Run: afterword address add ADDRESS")
+    lines += [
+        f"NO LETTER HAS BEEN ACCEPTED BY {each} FOR A DAY: repair it, or run: afterword address add ADDRESS"
+        for each in shown.failing
+    ]
     if shown.marked:
         lines.append(
             "This server was restored from an older state; check in now, and look at each dossier below."

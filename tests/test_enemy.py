@@ -166,7 +166,7 @@ def test_a_restored_server_does_not_destroy_what_she_has_saved_since_the_backup(
     (change,) = world.records.changes_of_dossier(made.id)
     made.hers.order(made.id, statements.Cancel, change=change.hash)
     world.rewind(backup)
-    keeping.begin_anew(world.records, world.custodian, "second-life")
+    keeping.begin_anew(world.records, world.custodian, "5e" * 16)
     told = len(world.letters())
     world.pass_time(90 * TICK)
     assert world.stage(made.id) is Stage.ARMED

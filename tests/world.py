@@ -82,7 +82,7 @@ class World:
         self.key = age.Identity(os.urandom(32))
         keyring, card = custodian.found(self.key, "server", self.clock.wall(), os.urandom)
         with self.database.transaction():
-            self.records.found_service("first-life")
+            self.records.found_service("f1" * 16)
             self.records.add_server(Server(keyring, card, str(self.key.recipient), None, 0))
         self.custodian = custodian.open_custodian(self.key, keyring, card, os.urandom)
         self.objects = MemoryObjects()
@@ -292,7 +292,7 @@ class Person:
             "seq": self.account.seq + 1,
             "created": self.world.clock.wall(),
         }
-        if kind in (statements.Pause, statements.Resume):
+        if kind in (statements.Pause, statements.Resume, statements.Hold):
             common["nonce"] = self.nonce()
         statement = kind(**common, **fields)
         submission = wire.Submission(self.sign(statement), tuple(wire.write_blob(blob) for blob in sealed))

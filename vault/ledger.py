@@ -5,14 +5,17 @@ happened is one more link in that account's chain before anybody hears of it.
 """
 
 import hashlib
+import logging
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
-from vault import envelope, statements
+from vault import envelope, outbox, statements, wire
 from vault.clock import SECOND
 from vault.custodian import Custodian
-from vault.errors import NotFound, Refused, StaleSequence
+from vault.errors import AfterwordError, NotFound, Refused, StaleSequence
+from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.statements import MAX_AHEAD, Acknowledgement, Roster, Statement
 from vault.storage.records import Records
@@ -22,6 +25,20 @@ FIRST = "0" * 64
 UNHURRIED: Final = 10_000
 """Links of a chain, from which on an account may say the same thing once a second: each link stays for ever, and a
 life of daily check-ins never comes to this many."""
+SHOWN: Final = 100
+"""Links after a presented acknowledgement that are answered with."""
+
+log = logging.getLogger("afterword.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What came of a person's last acknowledgement: the account as it is now, the moment (in a new life, if one
+    began), and whether switches may have forgotten something."""
+
+    account: Account
+    now: Moment
+    lost: bool
 
 
 def answered(records: Records, signed: bytes) -> Stored | None:
@@ -81,12 +98,100 @@ def acknowledge(
     row = note(
         records, now, account, statement.kind, seq=getattr(statement, "seq", None), dossier=dossier, hash=hash
     )
-    answer = custodian.sign(
+    answer = _sign(custodian, now, row, hash, commitment)
+    if again:
+        records.forget_statement(hash)
+    # A roster names people, so it rests sealed in a table of its own and not here.
+    kept = b"" if isinstance(statement, Roster) else signed
+    records.add_statement(Stored(hash, account, dossier, statement.kind, kept, answer, change))
+    return answer
+
+
+def head(custodian: Custodian, now: Moment, account: Account, signed: bytes) -> bytes:
+    """Where this account's chain stands, signed in answer to its login: an acknowledgement that adds no link."""
+    return _sign(custodian, now, account, envelope.statement_hash(signed).hex(), None)
+
+
+def present(
+    records: Records, custodian: Custodian, now: Moment, account: Account, last: str | None
+) -> Presented:
+    """Hold the last acknowledgement that somebody kept against what is here.
+
+    If this server signed a link that its chain does not have, it was set back: it begins a new life, marks the
+    account, adopts the higher `seq` and tells the operator. Nothing is refused for it, and what does not read or is
+    somebody else's is passed over: neither may cost anybody a check-in. A loss is believed once: of a life that is
+    over it is known already, and a hoard of old acknowledgements proves nothing new.
+    """
+    kept = _kept(custodian, account, last)
+    if kept is None:
+        return Presented(account, now, lost=False)
+    entry = records.history_entry(account.id, kept.number)
+    if entry is not None and entry.hash == kept.history:
+        return Presented(account, now, lost=False)
+    if kept.life == now.life or not records.is_past_life(kept.life):
+        # Whatever this life or an unknown one promised lies on a branch that is lost as of now.
+        life = custodian.short_id()
+        for ended in (now.life, kept.life):
+            records.end_life(ended)
+        records.begin_new_life(life)
+        now, new = replace(now, life=life), True
+    else:
+        new = False
+    if new or not account.marked or kept.seq > account.seq:
+        forked = entry is not None
+        account = note(
+            records, now, account.id, "forked" if forked else "forgot", seq=kept.seq, number=kept.number
+        )
+        if new or not account.marked:
+            trouble = (
+                f"account {account.id} holds a promise of this server that the database "
+                + ("contradicts. " if forked else "has forgotten. ")
+                + "It was set back to an older state (a backup, a snapshot, a damaged file), or runs twice. What may "
+                "have been forgotten gets all its time again; ask this person to check in and to push."
+            )
+            facts = Facts(account=account.id, trouble=trouble)
+            outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts)
+        records.mark_account(account.id)
+        account = msgspec.structs.replace(account, marked=1)
+    return Presented(account, now, lost=True)
+
+
+def links_since(
+    records: Records, custodian: Custodian, account: Account, last: str | None
+) -> tuple[wire.HistoryEntry, ...]:
+    """What follows the acknowledgement that was presented, so that its holder can follow the chain from there."""
+    kept = _kept(custodian, account, last)
+    return () if kept is None else links(records, account, kept.number, SHOWN)
+
+
+def links(records: Records, account: Account, after: int, limit: int) -> tuple[wire.HistoryEntry, ...]:
+    return tuple(
+        wire.HistoryEntry(each.number, each.entry, each.hash)
+        for each in records.history(account.id, after, limit)
+    )
+
+
+def _kept(custodian: Custodian, account: Account, last: str | None) -> Acknowledgement | None:
+    if last is None:
+        return None
+    try:
+        kept = statements.read(last.encode(), custodian.card.verify_key, Acknowledgement)
+    except (AfterwordError, UnicodeError):
+        kept = None
+    if kept is None or (kept.account, kept.server) != (account.card_hash, custodian.hash):
+        log.warning("account %s sent along what this server never acknowledged to it", account.id)
+        return None
+    return kept
+
+
+def _sign(custodian: Custodian, now: Moment, row: Account, statement: str, commitment: str | None) -> bytes:
+    return custodian.sign(
         Acknowledgement(
             server=custodian.hash,
             account=row.card_hash,
-            statement=hash,
+            statement=statement,
             seq=row.seq,
+            life=now.life,
             lived=now.lived,
             served=now.served,
             number=row.number,
@@ -95,12 +200,6 @@ def acknowledge(
             created=now.wall,
         )
     )
-    if again:
-        records.forget_statement(hash)
-    # A roster names people, so it rests sealed in a table of its own and not here.
-    kept = b"" if isinstance(statement, Roster) else signed
-    records.add_statement(Stored(hash, account, dossier, statement.kind, kept, answer, change))
-    return answer
 
 
 def note(

@@ -4,27 +4,47 @@ Rule of this room: no byte of a release share leaves before the transaction that
 """
 
 import hashlib
+import logging
+from dataclasses import dataclass
 from typing import Final
 
-from vault import envelope, identity, ledger, sharing, wire
+from vault import envelope, identity, ledger, outbox, sharing, statements, wire
 from vault.custodian import Custodian
-from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.envelope import VerifyKey
+from vault.errors import AfterwordError, Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.sharing import DealtShare, Share
-from vault.statements import Collected, Contribution, Release
+from vault.statements import CheckIn, Collected, Contribution, Release
 from vault.storage.records import Records
-from vault.storage.records.rows import Account, Collaborator, Dossier
+from vault.storage.records.rows import Account, Collaborator, Dossier, Stored
 
 LARGEST_SEALED: Final = 16 * 1024
 """Bytes of a sealed share: three times what one has, and little enough for a reader of 255 of them."""
 
+log = logging.getLogger("afterword.release")
 
-def let_go(records: Records, custodian: Custodian, now: Moment, dossier: Dossier) -> None:
-    """Write the signed release, in the transaction in which the switch moved."""
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A release of this server's that a client kept, verified: its envelope, and the last check-in that it names."""
+
+    release: Release
+    envelope: bytes
+    checkin: bytes | None
+
+
+def let_go(
+    records: Records, custodian: Custodian, now: Moment, dossier: Dossier, seen: Seen | None = None
+) -> None:
+    """Write the signed release, in the transaction in which the switch moved; the one that was `seen`, if any was."""
+    if seen is not None:
+        records.add_release(dossier.id, seen.envelope, seen.checkin, seen.release.created)
+        return
     journalist = records.account(dossier.journalist)
     if journalist is None:
         raise Damaged(f"Dossier {dossier.id} belongs to nobody.")
-    last = records.last_checkin(journalist.id)
+    last = _last_checkin(records, custodian, now, journalist, dossier.id)
     released = Release(
         server=custodian.hash,
         dossier=dossier.id,
@@ -40,6 +60,26 @@ def let_go(records: Records, custodian: Custodian, now: Moment, dossier: Dossier
     records.add_release(
         dossier.id, custodian.sign(released), None if last is None else last.envelope, now.wall
     )
+
+
+def _last_checkin(
+    records: Records, custodian: Custodian, now: Moment, journalist: Account, dossier: str
+) -> Stored | None:
+    """The last sign of life, if it still is one. A row that was damaged must not hold back the release: it goes
+    without, says so in what is signed, and the operator is told."""
+    try:
+        last = records.last_checkin(journalist.id)
+        if last is not None:
+            statements.read(last.envelope, VerifyKey.read(journalist.checkin), CheckIn)
+            if envelope.statement_hash(last.envelope).hex() != last.hash:
+                raise Damaged(f"The last check-in of account {journalist.id} is another than its hash says.")
+    except AfterwordError as wrong:
+        log.error("dossier %s goes without its last check-in: %s", dossier, type(wrong).__name__)
+        trouble = f"the last check-in of account {journalist.id} does not read; a release goes without it."
+        facts = Facts(account=journalist.id, trouble=trouble)
+        outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts, dossier)
+        return None
+    return last
 
 
 def show(records: Records, custodian: Custodian, account: Account, dossier: str) -> wire.Released:

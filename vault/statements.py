@@ -15,6 +15,7 @@ from vault.errors import Malformed
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """SHA-256, or the hash of a statement (SHA-256 of its PAE), in hex."""
 DossierId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Life = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 """An instant (ms UTC, display only) or a duration."""
@@ -284,7 +285,7 @@ class Acknowledgement(Statement, frozen=True, forbid_unknown_fields=True):
     account: Hash
     statement: Hash
     seq: Milliseconds
-    life: Label
+    life: Life
     lived: Milliseconds
     served: Milliseconds
     number: Number

@@ -13,7 +13,7 @@ import msgspec
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from vault import accounts, compose, deposit, dossiers, orders, release, views, watch, wire
+from vault import accounts, compose, deposit, dossiers, ledger, orders, release, testimony, views, watch, wire
 from vault.errors import Damaged, Malformed, NotFound
 from vault.statements import MAX_OBJECTS_PER_BUNDLE
 from vault.storage.records.rows import Account
@@ -143,7 +143,10 @@ def check_in() -> Response:
     acknowledgement, refused = watch.check_in(v.records, v.custodian, given)
     account = accounts.with_card(v.records, given.account)
     states = views.hers(v.records, account)
-    return answer(wire.CheckedIn(acknowledgement.decode(), states, tuple(refused), v.records.clock.wall()))
+    links = ledger.links_since(v.records, v.custodian, account, given.last)
+    return answer(
+        wire.CheckedIn(acknowledgement.decode(), states, tuple(refused), v.records.clock.wall(), links)
+    )
 
 
 # sessions and one's own account
@@ -269,6 +272,13 @@ def proofs(dossier: str) -> Response:
 @bp.get("/dossiers/<dossier>/release")
 def released(dossier: str) -> Response:
     return answer(release.show(vault().records, vault().custodian, signed_in(), known(dossier)))
+
+
+@bp.post("/dossiers/<dossier>/release")
+def recall_release(dossier: str) -> Response:
+    who = signed_in()
+    testimony.recall(vault().records, vault().custodian, who, known(dossier), body(wire.SeenRelease))
+    return answer(views.dossier(vault().records, who, dossier))
 
 
 @bp.post("/dossiers/<dossier>/statements")

@@ -89,8 +89,14 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     wire.NonceGrant(_ONE, 10 * MINUTE),
     wire.Joining(_CODE, _signed("card")),
     wire.Joined("collaborator", _signed("card")),
-    wire.SessionRequest(_signed("login")),
-    wire.SessionGrant(_TWO, 30 * MINUTE, _signed("card")),
+    wire.SessionRequest(_signed("login"), _signed("acknowledgement")),
+    wire.SessionGrant(
+        _TWO,
+        30 * MINUTE,
+        _signed("card"),
+        _signed("acknowledgement"),
+        (wire.HistoryEntry(7, '{"n":7,"served":86400000,"what":"moved"}', _FOUR),),
+    ),
     wire.AccountState(
         card=_signed("card"),
         role="journalist",
@@ -143,5 +149,6 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
         (wire.SentReleaseShare(1, _SEALED),),
         (wire.SentContribution(_signed("contribution"), _SEALED),),
     ),
+    wire.SeenRelease(_signed("release"), _signed("checkin")),
     wire.History((wire.HistoryEntry(1, '{"n":1,"served":86400000,"what":"joined"}', _FOUR),), False),
 )

@@ -73,7 +73,7 @@ class Server:
     def acknowledge(self, signed: bytes) -> wire.Acknowledged:
         said = statements.Acknowledgement(
             self.card.hash.hex(), "00" * 32, envelope.statement_hash(signed).hex(),
-            0, 0, 0, 1, "00" * 32, None, START,
+            0, "1f" * 16, 0, 0, 1, "00" * 32, None, START,
         )  # fmt: skip
         return wire.Acknowledged(statements.write(said, self.keyring.sign).decode(), None)
 

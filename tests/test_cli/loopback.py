@@ -82,6 +82,7 @@ class Loopback:
             account="00" * 32,
             statement=envelope.statement_hash(signed).hex(),
             seq=self.seq,
+            life="1f" * 16,
             lived=0,
             served=0,
             number=1,

@@ -8,11 +8,12 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from tests.world import Person, World, an_armed_dossier
+from tests.world import Dossier, Person, World, an_armed_dossier, cool, until
 from vault import accounts, envelope, ledger, orders, statements, wire
-from vault.clock import MINUTE
+from vault.clock import HOUR, MINUTE
 from vault.errors import AfterwordError, Refused, StaleSequence, Untrusted
 from vault.statements import Acknowledgement
+from vault.switch import Stage
 
 
 def acknowledgement(world: World, signed: bytes) -> Acknowledgement:
@@ -241,7 +242,9 @@ def test_a_forgotten_number_is_not_given_out_again_by_force_of_an_old_answer(wor
     assert not made.hers.account.marked
 
 
-def test_an_answer_of_somebody_else_or_of_another_server_is_not_believed(world: World) -> None:
+def test_an_answer_of_somebody_else_or_of_another_server_is_not_believed_and_costs_no_check_in(
+    world: World,
+) -> None:
     made = an_armed_dossier(world)
     theirs = made.readers[0]
     foreign, _ = theirs.check_in()
@@ -251,10 +254,161 @@ def test_an_answer_of_somebody_else_or_of_another_server_is_not_believed(world: 
         ),
         made.hers.keyring.sign,
     )
-    for last in (foreign, forged):
-        with pytest.raises(Untrusted):
-            made.hers.check_in(made.hers.checkin_request(last=last.decode()))
+    for last in (foreign.decode(), forged.decode(), "nonsense"):
+        before = made.hers.account.number
+        made.hers.check_in(made.hers.checkin_request(last=last))
+        assert made.hers.account.number == before + 1
     assert made.hers.account.seq < 10**6
+    assert not made.hers.account.marked
+
+
+def log_in(person: Person, last: bytes | None = None) -> wire.SessionGrant:
+    login = statements.Login(person.world.custodian.hash, person.card.verify_key.hex, person.nonce(), 1)
+    request = wire.SessionRequest(person.sign(login), None if last is None else last.decode())
+    return accounts.sign_in(person.world.records, person.world.custodian, request)
+
+
+def life(world: World) -> str:
+    row = world.records.service()
+    assert row is not None
+    return row.life
+
+
+def trouble_letters(world: World) -> int:
+    rows = world.database.all("SELECT id FROM outbox WHERE kind = 'operator-trouble'")
+    return len(rows)
+
+
+def test_a_login_is_answered_with_the_head_of_the_chain_and_what_follows_the_last_answer(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world)
+    kept, _ = made.hers.check_in()
+    made.hers.check_in()
+    grant = log_in(made.hers, kept)
+    head = acknowledgement(world, (grant.head or "").encode())
+    account = made.hers.account
+    assert (head.number, head.history, head.life) == (account.number, account.history, "f1" * 16)
+    assert [each.number for each in grant.links] == [account.number]
+    assert log_in(made.hers).links == ()
+    assert made.hers.account.number == account.number, "a login is no link"
+
+
+def test_a_colleagues_login_finds_the_server_out_and_gives_the_switch_its_time_again(world: World) -> None:
+    """T12: it is enough that one of them remembers; and once is enough."""
+    made = an_armed_dossier(world)
+    until(made, Stage.GRACE)
+    start = world.snapshot()
+    bea, carlos = made.readers[:2]
+    hoard = []
+    for each in (bea, bea, carlos):
+        made.prove(each)
+        hoard.append((each, last_answer(each)))
+    made.hers.check_in()
+    world.rewind(start)
+    assert made.stage is Stage.GRACE
+    for each, kept in hoard * 2:
+        log_in(each, kept)
+        assert made.stage is Stage.ARMED
+        entered = world.records.switch(made.id).switch.entered
+        world.skip(HOUR)
+        log_in(each, kept)
+        assert world.records.switch(made.id).switch.entered == entered, "a hoard buys one ladder"
+    assert entered == start_of(world, made)
+    assert [each.account.marked for each in (bea, carlos, made.readers[2])] == [1, 1, 0]
+    assert life(world) != "f1" * 16
+    assert trouble_letters(world) == 2
+    until(made, Stage.RELEASED)
+
+
+def last_answer(person: Person) -> bytes:
+    row = person.world.database.one(
+        "SELECT acknowledgement FROM statements WHERE account = :a AND kind = 'proof'", a=person.account.id
+    )
+    assert row is not None
+    return bytes(row["acknowledgement"])
+
+
+def start_of(world: World, made: Dossier) -> int:
+    """When the one ladder that was given began: all of what followed was lived in it."""
+    row = world.database.one("SELECT entered FROM switches WHERE dossier = :d", d=made.id)
+    assert row is not None
+    return int(row["entered"])
+
+
+def test_a_second_setback_is_a_second_loss(world: World) -> None:
+    made = an_armed_dossier(world)
+    start = world.snapshot()
+    first, _ = made.hers.check_in()
+    world.rewind(start)
+    log_in(made.hers, first)
+    second, lives = world.snapshot(), {life(world)}
+    kept, _ = made.hers.check_in()
+    world.rewind(second)
+    until(made, Stage.WARNED)
+    log_in(made.hers, first)
+    assert made.stage is Stage.WARNED, "the first loss is known and was made good"
+    log_in(made.hers, kept)
+    assert made.stage is Stage.ARMED
+    assert life(world) not in lives
+    # And back to before any of it was known, with an answer of a life that this database has never heard of.
+    world.rewind(start)
+    until(made, Stage.GRACE)
+    log_in(made.hers, kept)
+    assert made.stage is Stage.ARMED
+
+
+def test_another_history_under_the_same_number_is_a_fork_and_refuses_nothing(world: World) -> None:
+    made = an_armed_dossier(world)
+    start = world.snapshot()
+    kept, _ = made.hers.check_in()
+    world.rewind(start)
+    for _ in range(3):
+        made.hers.check_in()
+    assert acknowledgement(world, kept).number < made.hers.account.number
+    log_in(made.hers, kept)
+    assert made.hers.account.marked
+    whats = [
+        msgspec.json.decode(link.entry)["what"]
+        for link in world.records.history(made.hers.account.id, 0, 999)
+    ]
+    assert whats.count("forked") == 1
+    assert trouble_letters(world) == 1
+
+
+@pytest.mark.parametrize("stage", [Stage.PAUSED, Stage.RELEASED, Stage.DESTROYED])
+def test_pauses_and_ends_are_left_as_they_are(world: World, stage: Stage) -> None:
+    made = an_armed_dossier(world)
+    if stage is Stage.PAUSED:
+        made.hers.order(made.id, statements.Pause, length=HOUR)
+    elif stage is Stage.RELEASED:
+        until(made, Stage.RELEASED)
+    else:
+        made.hers.order(made.id, statements.Destroy)
+        cool(made)
+        world.beat()
+    assert made.stage is stage
+    start = world.snapshot()
+    before = world.records.switch(made.id).switch
+    kept, _ = made.hers.check_in()
+    world.rewind(start)
+    log_in(made.hers, kept)
+    assert made.hers.account.marked
+    assert world.records.switch(made.id).switch == before
+
+
+def test_colleagues_who_were_told_hear_the_all_clear_although_she_had_to_remind_the_server(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world)
+    start = world.snapshot()
+    kept, _ = made.hers.check_in()
+    world.rewind(start)
+    until(made, Stage.WARNED)
+    world.pass_time(MINUTE)
+    made.hers.check_in(made.hers.checkin_request(seq=999, last=kept.decode()))
+    world.pass_time(MINUTE)
+    assert ("c1@example.org", "all-clear") in world.letters()
 
 
 def test_a_captured_check_in_is_worth_nothing_to_a_server_that_came_back_from_a_backup(world: World) -> None:
@@ -264,7 +418,7 @@ def test_a_captured_check_in_is_worth_nothing_to_a_server_that_came_back_from_a_
     made.hers.check_in(request)
     world.rewind(start)
     with world.records.transaction():
-        world.records.begin_new_life("another life")
+        world.records.begin_new_life("a7" * 16)
     with pytest.raises(Refused) as refused:
         made.hers.check_in(request)
     assert refused.value.code == "stale-nonce"

@@ -31,7 +31,7 @@ ANEW = """.venv/bin/python -P -c "from web import openapi; print(openapi.write()
 # The rooms whose refusals a client can meet, over HTTP.
 REFUSING = (
     "vault/accounts.py", "vault/cooling.py", "vault/custodian.py", "vault/deposit.py", "vault/dossiers.py",
-    "vault/identity.py", "vault/ledger.py", "vault/letters.py", "vault/orders.py", "vault/plans.py",
+    "vault/holds.py", "vault/identity.py", "vault/ledger.py", "vault/letters.py", "vault/orders.py", "vault/plans.py",
     "vault/release.py", "vault/rosters.py", "vault/storage/objects.py", "vault/switch.py", "vault/views.py",
     "vault/watch.py", "web/api.py",
 )  # fmt: skip
@@ -341,6 +341,9 @@ def test_a_whole_life_is_answered_as_the_document_says(tmp_path: Path, document:
         ask(ana, "POST", orders, a_statement(person, made.id, statements.Arm, **arm), **ids).status_code
         == 200
     )
+    hold = {"nonce": colleagues[1].nonce(), "climb": 1, "because": "reached"}
+    given = a_statement(colleagues[1], made.id, statements.Hold, **hold)
+    assert ask(bruno, "POST", orders, given, **ids).status_code == 409
     stale = a_statement(person, made.id, statements.Destroy, seq=1)
     answer = ask(ana, "POST", orders, stale, **ids)
     assert (answer.status_code, wire.read(answer.data, wire.Problem).seen) == (409, person.account.seq)
@@ -377,6 +380,8 @@ def test_a_whole_life_is_answered_as_the_document_says(tmp_path: Path, document:
         for token in (ana, bruno):
             ask(token, "GET", "/dossiers/{dossier}" + path, **ids)
     released = wire.read(ask(bruno, "GET", "/dossiers/{dossier}/release", **ids).data, wire.Released)
+    seen = wire.SeenRelease(released.release, released.checkin)
+    assert ask(bruno, "POST", "/dossiers/{dossier}/release", seen, **ids).status_code == 200
     assert len(released.shares) == 1
     name = world.database.all("SELECT name FROM objects")[0]["name"]
     object_path = "/dossiers/{dossier}/objects/{name}"

@@ -1,0 +1,67 @@
+"""What people saw, told to a server that has forgotten it.
+
+Rule of this room: only this very server's own signature is believed, only about what it still holds, and then it is
+as if it had never been forgotten.
+"""
+
+from vault import envelope, orders, release, statements, switch, watch, wire
+from vault.custodian import Custodian
+from vault.envelope import VerifyKey
+from vault.errors import Conflict, Damaged, Untrusted
+from vault.statements import CheckIn, Release
+from vault.storage.records import Records
+from vault.storage.records.rows import Account
+from vault.switch import Stage
+
+
+def recall(
+    records: Records, custodian: Custodian, account: Account, dossier: str, request: wire.SeenRelease
+) -> None:
+    """Release again what this server had released before it was set back, byte for byte as it was signed then.
+
+    Changes nothing if it is released. Untrusted for anything that this server has not signed about this dossier;
+    Conflict `wrong-roster` if the roster of then is not the present one, `destroyed` if nothing is left.
+    """
+    signed = request.release.encode()
+    seen = statements.read(signed, custodian.card.verify_key, Release)
+    if (seen.server, seen.dossier) != (custodian.hash, dossier):
+        raise Untrusted("This release is of another server or dossier than the one it was sent to.")
+    with records.transaction() as now:
+        row = orders.find(records, account, dossier)
+        journalist = records.account(row.journalist)
+        if journalist is None:
+            raise Damaged(f"Dossier {dossier} belongs to nobody.")
+        if records.release(dossier) is not None:
+            return
+        if seen.journalist != journalist.card_hash:
+            raise Untrusted("This release is of another journalist's dossier.")
+        checkin = _checkin(request.checkin, seen, VerifyKey.read(journalist.checkin))
+        release.require_kept(row)
+        if records.switch(dossier).switch.stage is Stage.DESTROYED:
+            raise Conflict("This dossier has been destroyed; nothing of it is left.", code="destroyed")
+        if (seen.epoch, seen.roster) != (row.epoch, row.roster):
+            raise Conflict(
+                f"This server released the dossier with roster {seen.epoch}, and was set back since to roster "
+                f"{row.epoch}: the shares of the two do not fit together. Keep what you have, and ask its operator "
+                "to bring back a newer backup.",
+                code="wrong-roster",
+            )
+        watch.apply(
+            records,
+            custodian,
+            now,
+            dossier,
+            switch.Recalled(),
+            seen_release=release.Seen(seen, signed, checkin),
+        )
+
+
+def _checkin(given: str | None, seen: Release, key: VerifyKey) -> bytes | None:
+    """The last check-in as the release names it. Without it nobody's client would believe the release."""
+    if seen.checkin is None and given is None:
+        return None
+    signed = (given or "").encode()
+    if given is None or envelope.statement_hash(signed).hex() != seen.checkin:
+        raise Untrusted("The last check-in that belongs to this release is missing, or is another one.")
+    statements.read(signed, key, CheckIn)
+    return signed
