@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import invoke
+from tests.detour import a_proxy
 from tests.world import World, an_armed_dossier
 from vault import compose, keeping, wire
 from vault.couriers.probe import Door
@@ -165,6 +167,79 @@ def test_an_invite_leads_to_the_public_address_with_the_servers_fingerprint(
     assert (len(code), len(fingerprint)) == (16, 22)
     assert run("invite", "--data", str(data), "--json") == 0
     assert json.loads(capsys.readouterr().out)["invite"] != link
+
+
+def test_a_copy_that_is_started_without_an_address_knocks_where_the_original_lives_and_counts_no_time(
+    tmp_path: Path,
+) -> None:
+    original, copy = tmp_path / "one" / "data", tmp_path / "two" / "data"
+    original.parent.mkdir()
+    with a_proxy() as proxy:
+        public = {"AFTERWORD_URL": "http://vault.onion", "AFTERWORD_PROBE_PROXY": proxy.url}
+        with a_server(original, **public):
+            pass
+        shutil.copytree(original.parent, copy.parent)
+        with a_server(original, **public) as (_, said):
+            proxy.names = {"vault.onion": int(said[-1].rpartition(":")[2])}
+            eventually(lambda: served(original), "time to count where the door leads")
+            before = len(proxy.asked)
+            with a_server(copy, AFTERWORD_PROBE_PROXY=proxy.url) as (_, also):
+                assert any("vault.onion" in line for line in also)
+                # The original knocks as well, so at least half of these are the copy's.
+                eventually(lambda: len(proxy.asked) >= before + 8, "some knocks")
+                assert served(copy) == 0
+                assert "remembers, http://vault.onion" in (copy.parent / "errors").read_text()
+            # Told where it is now, it counts.
+            with a_server(copy, AFTERWORD_URL="http://127.0.0.1:1", AFTERWORD_PROBE_URL="") as (_, also):
+                pass
+            assert remembered(copy) is None
+
+
+def served(data: Path) -> int:
+    vault = compose.open_vault(read_settings({}, data=data))
+    try:
+        row = vault.records.service()
+        assert row is not None
+        return row.served
+    finally:
+        vault.records.db.close()
+
+
+def remembered(data: Path) -> str | None:
+    vault = compose.open_vault(read_settings({}, data=data))
+    try:
+        return compose.public_url(vault)
+    finally:
+        vault.records.db.close()
+
+
+def test_the_address_a_server_was_started_with_is_remembered_until_another_is_given(data: Path) -> None:
+    def start(url: str | None) -> str | None:
+        vault = compose.open_vault(read_settings({}, data=data, url=url))
+        compose.remember_url(vault)
+        known = compose.public_url(vault)
+        vault.records.db.close()
+        return known
+
+    assert start(None) is None
+    assert start("https://vault.example") == start(None) == "https://vault.example"
+    assert start("https://moved.example") == start(None) == "https://moved.example"
+    assert start("http://127.0.0.1:8470") == "http://127.0.0.1:8470"
+    assert start(None) is None, "an address of this computer is nothing to knock at from elsewhere"
+
+
+def test_an_operators_command_with_another_address_changes_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vault = compose.open_vault(read_settings({}, data=data, url="https://vault.example"))
+    compose.remember_url(vault)
+    vault.records.db.close()
+    assert run("invite", "--data", str(data)) == 0
+    assert capsys.readouterr().out.startswith("https://vault.example/join#")
+    monkeypatch.setenv("AFTERWORD_URL", "https://other.example")
+    assert run("invite", "--data", str(data)) == 0
+    assert run("status", "--data", str(data)) == 0
+    assert remembered(data) == "https://vault.example"
 
 
 def test_commands_on_a_folder_without_a_server_make_none(
