@@ -46,6 +46,7 @@ OPERATORS = {
     LetterKind.OPERATOR_TROUBLE,
     LetterKind.OPERATOR_CROWD,
     LetterKind.OPERATOR_CROWD_WAITS,
+    LetterKind.OPERATOR_NO_ADDRESS,
 }
 HOLDS = {LetterKind.HELD, LetterKind.HOLD_ASKED}
 HERS = {LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL}
