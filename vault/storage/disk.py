@@ -63,6 +63,12 @@ def last_error() -> int | None:
     return None if _where is None else int(_where()[0])
 
 
+def forget_error() -> None:
+    """So that `last_error` afterwards speaks of what has happened since."""
+    if _where is not None:
+        _where()[0] = 0
+
+
 def _failure() -> DiskFailed:
     return DiskFailed(
         "The server's disk failed while it was being written, so nothing is acknowledged any more. Its operator looks "

@@ -67,9 +67,11 @@ class FileObjects:
                 return self._there(stored)
             return self._continue(upload, (stored, partial), offset, body, size)
         finally:
-            with _reading():
-                if os.fstat(upload).st_size == 0:
-                    partial.unlink(missing_ok=True)
+            try:
+                with self._writing():
+                    if os.fstat(upload).st_size == 0:
+                        partial.unlink(missing_ok=True)
+            finally:
                 # Closing gives the lock back.
                 os.close(upload)
 

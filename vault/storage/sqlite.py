@@ -21,7 +21,7 @@ import sqlite_utils
 
 from vault.errors import AfterwordError, BadUsage, Conflict, Damaged, NoSpace, Refused
 from vault.storage.database import Migration, Row, Value
-from vault.storage.disk import FULL, SCARCE, Disk, last_error, scarce
+from vault.storage.disk import FULL, SCARCE, Disk, forget_error, last_error, scarce
 
 BUSY_SECONDS: Final = 30.0
 _FORGETTING: Final = 200  # ms
@@ -242,7 +242,11 @@ class SqliteDatabase:
         except sqlite3.Error as wrong:
             # First of all: the next call that fails would overwrite it.
             number = last_error()
-            translation = _translation(wrong, number, self._disk, self._served)
+            if _kind(wrong) == sqlite3.SQLITE_CANTOPEN:
+                # It tried a second time, only for reading: that told it something else.
+                number = _why_not(self._path) or number
+            usable = self._path.is_file() and os.access(self._path, os.W_OK)
+            translation = _translation(wrong, number, self._disk, self._served, usable)
             if translation is None:
                 # Anything else is a mistake in our SQL, and its trace is what a developer needs.
                 raise
@@ -276,12 +280,12 @@ class SqliteDatabase:
         mine: _Connection | None = getattr(self._mine, "connection", None)
         if mine is None:
             with self._opening:
-                mine = self._mine.connection = _connect(self._path)
+                mine = self._mine.connection = _connect(self._path, self._disk)
                 self._open.add(mine)
         return mine
 
     def _keep_copy(self, number: int) -> None:
-        with closing(_connect(self._path)) as other:
+        with closing(_connect(self._path, self._disk)) as other:
             _copy(other, self._path.with_name(f"{self._path.name}.before-{number:04}"))
 
 
@@ -292,13 +296,14 @@ class _Connection(sqlite3.Connection):
 
 
 def _translation(
-    wrong: sqlite3.Error, refused: int | None, disk: Disk, served: bool
+    wrong: sqlite3.Error, refused: int | None, disk: Disk, served: bool, usable: bool
 ) -> AfterwordError | None:
     """What an error of SQLite is in our words. `refused`: the system's last error number; `served`: whether this
-    database had been opened, so that what cannot be opened or written now could be before."""
+    database had been opened, so that what cannot be written now could be before; `usable`: whether its file is
+    there and ours."""
     number = getattr(wrong, "sqlite_errorcode", None)
     name = getattr(wrong, "sqlite_errorname", "")
-    match None if number is None else number & 0xFF:
+    match _kind(wrong):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Conflict("Another process is writing to the database; try again.", code="busy")
         case sqlite3.SQLITE_FULL:
@@ -315,8 +320,8 @@ def _translation(
             return refusal
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM if served:
             return disk.fail()
-        case sqlite3.SQLITE_CANTOPEN if served:
-            return _unreadable(name)
+        case sqlite3.SQLITE_CANTOPEN if usable:
+            return Conflict("The database could not be opened just now; try again.", code="busy")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return BadUsage(
                 f"The database cannot be opened for writing ({name}); see who owns its folder and file.",
@@ -332,6 +337,22 @@ def _translation(
             return Conflict("What this row belongs to is gone.", code="orphan")
         case None if "decode to UTF-8" in str(wrong):
             return _no_text()
+    return None
+
+
+def _kind(wrong: sqlite3.Error) -> int | None:
+    number = getattr(wrong, "sqlite_errorcode", None)
+    return None if number is None else number & 0xFF
+
+
+def _why_not(path: Path) -> int | None:
+    """Why no file can be made beside the database, as the number of an error; None if one can."""
+    probe = path.with_name(f"{path.name}.probe")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        probe.unlink(missing_ok=True)
+    except OSError as wrong:
+        return wrong.errno
     return None
 
 
@@ -355,11 +376,15 @@ def load_migrations() -> tuple[Migration, ...]:
     return tuple(Migration(module.number, module.name, module.apply) for module in modules)
 
 
-def _connect(path: Path) -> _Connection:
+def _connect(path: Path, disk: Disk) -> _Connection:
+    forget_error()
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
     )
     try:
+        # Of a file that could not be opened for writing SQLite makes one that is only read, and says nothing.
+        if (refusal := disk.refusal(last_error(), _full())) is not None:
+            raise refusal
         for name, value in PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
         if _pragma(connection, "journal_mode") != "wal":
