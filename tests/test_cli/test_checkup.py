@@ -13,6 +13,7 @@ from cli.doctor import Finding
 from tests.theatre import Mailroom, read
 from tests.world import Dossier, World, an_armed_dossier
 from vault import compose
+from vault.clock import SystemClock
 from vault.settings import Settings, read_settings
 from vault.storage.objects import open_objects
 from vault.stream import OBJECT_SIZE
@@ -161,6 +162,10 @@ def test_a_foreign_key_is_told_from_a_damaged_database(deposited: tuple[Path, Do
             {"AFTERWORD_URL": "https://vault.example", "AFTERWORD_PROBE_PROXY": "socks5h://127.0.0.1:9050"},
             False,
         ),
+        (
+            {"AFTERWORD_URL": "https://vault.example", "AFTERWORD_WITNESS_URL": "https://example.org"},
+            False,
+        ),
         ({"AFTERWORD_URL": "http://127.0.0.1:8470"}, False),
         ({}, False),
     ],
@@ -169,3 +174,102 @@ def test_a_knock_that_never_leaves_the_machine_is_pointed_out(
     data: Path, environment: dict[str, str], named: bool
 ) -> None:
     assert ("door-from-inside" in examined(read_settings(HERE | environment, data=data))) is named
+
+
+def noted(data: Path, sql: str, **given: int | str) -> None:
+    """Something happened to this server's row of time."""
+    vault = compose.open_vault(read_settings({}, data=data))
+    with vault.records.transaction():
+        vault.records.db.run(sql, **given)
+    vault.records.db.close()
+
+
+def now_ticking(data: Path, lived: int = 1_000_000) -> None:
+    """As if watch and deliverer had just beaten."""
+    noted(data, "UPDATE service SET beat = at, probed = at, lived = :lived, delivered = :lived", lived=lived)
+
+
+def test_an_address_that_is_only_remembered_is_pointed_out_with_what_to_do(data: Path) -> None:
+    noted(data, "UPDATE server SET url = 'https://vault.example'")
+    found = examined(read_settings(HERE, data=data))
+    assert "https://vault.example" in found["url-remembered"].sentence
+    assert "https://vault.example" in found["door-shut"].sentence
+    assert "door-from-inside" in found
+    assert "no-url" not in found
+
+
+def test_the_probe_says_how_long_ago_and_through_what(data: Path) -> None:
+    now_ticking(data)
+    environment = {**HERE, "AFTERWORD_URL": "https://vault.example"}
+    inside = examined(read_settings(environment, data=data))["door-open"]
+    assert "https://vault.example answered" in inside.sentence
+    assert "asked from this computer" in inside.sentence
+    environment["AFTERWORD_PROBE_PROXY"] = "socks5h://127.0.0.1:9050"
+    assert "through the proxy" in examined(read_settings(environment, data=data))["door-open"].sentence
+
+
+def test_without_an_outside_watcher_one_is_recommended_but_not_for_a_rehearsal(data: Path) -> None:
+    assert examined(read_settings(HERE, data=data))["no-heartbeat"].level == "warning"
+    assert "no-heartbeat" not in examined(read_settings({**HERE, "AFTERWORD_ALLOW_SHORT": "1"}, data=data))
+
+
+def test_an_outside_watcher_that_does_not_hear_is_a_problem_and_its_address_stays_secret(data: Path) -> None:
+    now_ticking(data)
+    environment = {**HERE, "AFTERWORD_HEARTBEAT_URL": "https://hc.example/geheim"}
+    settings = read_settings(environment, data=data)
+    assert "geheim" not in repr(settings)
+    assert examined(settings)["heartbeat-unheard"].level == "problem"
+    noted(data, "UPDATE service SET pulse = lived - 60000")
+    found = examined(settings)
+    assert found["heartbeat"].level == "ok"
+    noted(data, "UPDATE service SET pulse = lived - 900000")
+    found = examined(settings)
+    assert found["heartbeat-unheard"].level == "problem"
+    assert not any("geheim" in each.sentence for each in found.values())
+
+
+def test_a_deliverer_that_stopped_is_named_only_where_letters_are_meant_to_go_out(
+    data: Path, mail: Mailroom
+) -> None:
+    now_ticking(data)
+    environment = {**HERE, "AFTERWORD_SMTP": f"smtp://127.0.0.1:{mail.port}"}
+    assert examined(read_settings(environment, data=data))["delivering"].level == "ok"
+    noted(data, "UPDATE service SET delivered = lived - 3600000")
+    assert examined(read_settings(environment, data=data))["not-delivering"].level == "problem"
+    assert "not-delivering" not in examined(read_settings(HERE, data=data))
+
+
+def test_gaps_and_jumps_of_this_week_are_shown_and_older_ones_are_history(data: Path) -> None:
+    week = 7 * 86_400_000
+    now_ticking(data, 2 * week)
+    assert examined(read_settings(HERE, data=data))["no-gaps"].level == "ok"
+    noted(data, "INSERT INTO gaps VALUES (1, 'stall', 7200000, :lived, 1700000000000)", lived=week // 2)
+    assert "no-gaps" in examined(read_settings(HERE, data=data))
+    noted(
+        data, "INSERT INTO gaps VALUES (2, 'stall', 7200000, :lived, 1700000000000)", lived=week + week // 2
+    )
+    noted(
+        data, "INSERT INTO gaps VALUES (3, 'wall', -3600000, :lived, 1700000000000)", lived=week + week // 2
+    )
+    found = examined(read_settings(HERE, data=data))
+    assert "did not tick for 2h" in found["gaps"].sentence
+    assert "1h back" in found["clock-jumped"].sentence
+
+
+def test_a_clock_that_goes_off_is_compared_with_the_kernels(data: Path) -> None:
+    now_ticking(data)
+    clock = SystemClock()
+    lead, boot = clock.wall() - clock.boot(), clock.boot_id()
+    noted(data, "UPDATE service SET lead = :lead, lead_boot = :boot", lead=lead, boot=boot)
+    assert examined(read_settings(HERE, data=data))["clock-steady"].level == "ok"
+    noted(data, "UPDATE service SET lead = :lead", lead=lead - 120_000)
+    assert "2m" in examined(read_settings(HERE, data=data))["clock-drifts"].sentence
+    noted(data, "UPDATE service SET lead_boot = 'another'")
+    found = examined(read_settings(HERE, data=data))
+    assert {"clock-steady", "clock-drifts"} & set(found) == set()
+
+
+def test_the_disk_is_asked_whether_it_keeps_what_it_says(data: Path) -> None:
+    assert {"fsync", "disk-in-memory", "disk-elsewhere", "disk-no-barrier", "fsync-too-fast"} & set(
+        examined(read_settings(HERE, data=data))
+    )

@@ -138,3 +138,23 @@ def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(BadUsage):
         read_size(text)
+
+
+def test_witnesses_are_several_and_a_watcher_is_one() -> None:
+    given = settings(
+        WITNESS_URL="https://a.example, https://b.example/x http://c.onion", HEARTBEAT_URL="https://h"
+    )
+    assert given.witness_urls == ("https://a.example", "https://b.example/x", "http://c.onion")
+    assert given.heartbeat_url == "https://h"
+    assert settings().witness_urls == ()
+    assert settings().heartbeat_url is None
+
+
+@pytest.mark.parametrize("name", ["WITNESS_URL", "HEARTBEAT_URL"])
+@pytest.mark.parametrize("url", ["http://far.example/secret", "ftp://far.example/secret", "secret"])
+def test_what_is_asked_outside_is_asked_under_tls_and_a_refusal_keeps_the_address(
+    name: str, url: str
+) -> None:
+    with pytest.raises(BadUsage, match=f"AFTERWORD_{name}") as refused:
+        settings(**{name: url})
+    assert "secret" not in str(refused.value)
