@@ -156,6 +156,8 @@ def claim_fairly(
     not stand before the one of somebody else. None of the lanes in `without`; `after` is where the last call ended.
     """
     with records.transaction() as now:
+        # Whoever looks for letters is alive, whether or not there are any.
+        records.save_delivery(now.lived)
         chosen, after = _choose(records, now.lived, limit, after, without)
         until = now.lived + length
         return [
