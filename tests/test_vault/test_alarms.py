@@ -282,6 +282,16 @@ def test_a_new_start_of_the_machine_is_noted_once(world: World, armed: Dossier) 
     assert service(world).boot == "second-boot"
 
 
+def test_another_host_does_not_compare_its_clock_with_the_first_ones_beat(
+    world: World, armed: Dossier
+) -> None:
+    other = world.another_host()
+    other.clock.at = world.clock.at + 5 * HOUR
+    for _ in range(8):
+        other.beat(TICK)
+    assert [gap.kind for gap in world.records.gaps()] == [GapKind.TAKEOVER]
+
+
 def test_the_newest_hundred_of_each_kind_are_kept(world: World) -> None:
     with world.records.transaction() as now:
         first = world.records.note_gap(GapKind.OUTAGE, None, now.lived, now.wall)
