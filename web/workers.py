@@ -33,6 +33,7 @@ _IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a heartbeat file of gunico
 
 
 TIMEOUT: Final = 120  # seconds in which a worker's own loop must turn
+_LAST_WORDS: Final = 0.5  # seconds
 _STALL: Final = (
     5  # seconds; a master that did not turn for so long was stopped, and its workers may have been too
 )
@@ -81,10 +82,14 @@ class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Turns new connections away while it finishes what is under way; gunicorn's own leaves them hanging."""
 
+    _failed: float | None = None
+
     def notify(self) -> None:
-        # Whoever met it has been answered: gunicorn's loop turns after each request, and each second.
         if self.app.failed():
-            os._exit(DISK_EXIT)
+            # Nothing is written any more. Whoever met it is answered first; the loop turns each second at least.
+            self._failed = self._failed or time.monotonic()
+            if time.monotonic() - self._failed > _LAST_WORDS:
+                os._exit(DISK_EXIT)
         super().notify()
 
     def set_accept_enabled(self, enabled: bool) -> None:

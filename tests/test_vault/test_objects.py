@@ -264,3 +264,65 @@ def test_another_process_uploading_the_same_object_is_waited_for_and_its_death_f
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert store.receive(key, store.held(key), [content], SIZE) == Stored()
+
+
+def test_a_name_that_never_reached_the_disk_is_not_what_the_next_upload_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileObjects(tmp_path)
+    key, content = an_object()
+    fsync = os.fsync
+    name = key.split("/")[1]
+
+    def full_at_the_last(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(f"/{name[:2]}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_at_the_last)
+        with pytest.raises(NoSpace):
+            store.receive(key, 0, [content], SIZE)
+    assert not store.has(key)
+    assert store.receive(key, 0, [content], SIZE) == Stored()
+
+
+def test_what_another_process_put_here_is_on_disk_before_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, content = an_object()
+    FileObjects(tmp_path).receive(key, 0, [content], SIZE)
+    settled: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        settled.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(tmp_path)))
+        fsync(descriptor)
+
+    store = FileObjects(tmp_path)
+    monkeypatch.setattr(os, "fsync", watched)
+    assert store.receive(key, 0, [content], SIZE) == Stored()
+    assert settled == [f"/{DOSSIER}/{key.split('/')[1][:2]}", f"/{DOSSIER}", ""]
+
+
+def test_bytes_that_a_dead_process_left_are_written_once_more_before_they_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, content = an_object()
+    with pytest.raises(ConnectionError):
+        FileObjects(tmp_path).receive(key, 0, cut_off(content[:700]), SIZE)
+    written: list[bytes] = []
+    write = os.write
+
+    def watched(descriptor: int, block: bytes) -> int:
+        written.append(bytes(block))
+        return write(descriptor, block)
+
+    monkeypatch.setattr(os, "write", watched)
+    assert FileObjects(tmp_path).receive(key, 700, [content[700:]], SIZE) == Stored()
+    assert b"".join(written) == content
+
+
+def cut_off(content: bytes) -> Iterator[bytes]:
+    yield content
+    raise ConnectionError("cut off")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from apscheduler.schedulers import base
 
-from vault.errors import Damaged
+from vault.errors import Damaged, DiskFailed
 from vault.scheduler import run_deliver, run_watch
 
 PATIENCE = 20
@@ -171,3 +171,30 @@ def test_a_metronome_whose_own_thread_has_died_ends_its_process_instead_of_stand
     monkeypatch.setattr(base.BaseScheduler, "_process_jobs", lambda self: 3_600)
     with pytest.raises(RuntimeError, match="does not tick any more"):
         run_watch(lambda: None, 20, lambda: True, 60_000, lambda opened: None, stop)
+
+
+def test_a_pulse_follows_every_tick_good_or_bad_and_every_round_of_letters() -> None:
+    stop = an_end()
+    beaten: list[str] = []
+    tick = Turns(4, stop, raising(RuntimeError("a bad tick")))
+    run_watch(tick, 20, lambda: True, 1_000, lambda opened: None, stop, pulse=lambda: beaten.append("tick"))
+    assert beaten == ["tick"] * 4
+    stop = an_end()
+    waiting = iter([5, 3, 0])
+
+    def deliver() -> int:
+        sent = next(waiting, 0)
+        if not sent:
+            stop.set()
+        return sent
+
+    run_deliver(deliver, 3_600_000, stop, lambda: beaten.append("round"))
+    assert beaten[4:] == ["round"] * 3
+
+
+def test_a_disk_that_fails_stops_the_deliverer_too() -> None:
+    def deliver() -> int:
+        raise DiskFailed("This disk takes nothing.")
+
+    with pytest.raises(DiskFailed):
+        run_deliver(deliver, 20, an_end())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
-from vault.errors import BadUsage, Conflict, Damaged, NoSpace, Refused
+from vault.errors import BadUsage, Conflict, Damaged, DiskFailed, NoSpace, Refused
 from vault.storage import sqlite
 from vault.storage.database import Migration
 from vault.storage.sqlite import SqliteDatabase, load_migrations
@@ -465,3 +465,72 @@ def test_a_database_is_not_carried_across_a_fork(tmp_path: Path) -> None:
     with a_process(script, str(tmp_path)) as process:
         assert process.stdout is not None
         assert process.stdout.read() == "7 0\n"
+
+
+def test_before_anything_is_served_the_log_is_written_anew_and_brought_into_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = a_database(tmp_path)
+    note(db, 1, b"in the log" * 500)
+    log = tmp_path / "vault" / "a.db-wal"
+    held = log.read_bytes()
+    again = SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,))
+    written: list[tuple[int, bytes]] = []
+    pwrite = os.pwrite
+
+    def watched(descriptor: int, block: bytes, place: int) -> int:
+        written.append((place, bytes(block)))
+        return pwrite(descriptor, block, place)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    again.settle()
+    assert b"".join(block for _, block in written) == held
+    assert log.stat().st_size == 0
+    assert count(again) == 1
+    db.close()
+    again.close()
+
+
+def test_a_log_that_does_not_reach_the_disk_keeps_the_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = a_database(tmp_path)
+    note(db, 1)
+    again = SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,))
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(DiskFailed):
+        again.settle()
+    with pytest.raises(DiskFailed):
+        note(again, 2)
+    db.close()
+    again.close()
+
+
+def test_a_large_log_is_brought_into_the_file_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_LARGE_LOG", 100_000)
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_AFTER", 4)
+    db = a_database(tmp_path)
+    log = tmp_path / "vault" / "a.db-wal"
+    largest = 0
+    for number in range(60):
+        note(db, number, bytes(10_000))
+        largest = max(largest, log.stat().st_size)
+    assert 100_000 < largest < 300_000
+    assert count(db) == 60
+    db.close()
+
+
+def test_a_database_whose_folder_has_turned_read_only_is_a_failed_disk_once_it_was_served(
+    tmp_path: Path,
+) -> None:
+    db = a_database(tmp_path)
+    db._connection().execute("PRAGMA query_only = 1")
+    with pytest.raises(DiskFailed):
+        note(db, 1)
+    db.close()

@@ -59,3 +59,14 @@ def test_the_units_start_a_command_that_there_is() -> None:
         assert words[0] in PLACES
         if words[0] == "operator":
             assert words[1] in operator.commands
+
+
+def test_the_unit_does_not_start_a_server_again_whose_disk_fails() -> None:
+    from cli.main import EXIT_CODES
+    from vault.errors import DiskFailed
+    from web.serve import DISK_EXIT
+
+    unit = (DEPLOY / "afterword.service").read_text()
+    assert f"RestartPreventExitStatus={DISK_EXIT}\n" in unit
+    assert dict(EXIT_CODES)[DiskFailed] == DISK_EXIT
+    assert re.search(r"^WatchdogSec=\d+$", unit, re.MULTILINE)

@@ -19,7 +19,7 @@ import pytest
 
 from vault.errors import BadUsage, Refused
 from web.listener import address_of, listen
-from web.serve import make_folder, notify, only_one
+from web.serve import PULSE, Part, _Child, make_folder, notify, only_one
 
 PATIENCE = 30.0
 PART = Path(__file__).with_name("part.py")
@@ -68,7 +68,11 @@ class Server:
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
     def every_pid(self) -> list[int]:
-        return [pid for name in ("web", "worker", "watch", "stubborn") for pid in self.pids(name)]
+        return [
+            pid
+            for name in ("web", "worker", "watch", "stubborn", "lively", "broken")
+            for pid in self.pids(name)
+        ]
 
     def said(self) -> str:
         return Path(self.errors.name).read_text()
@@ -187,6 +191,82 @@ def test_a_part_that_does_not_listen_is_killed_when_somebody_asks_twice(tmp_path
         eventually(lambda: not alive(server.pids("web")[0]), "the others stop")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_part_that_falls_silent_is_killed_and_started_again_and_the_operator_reads_why(
+    tmp_path: Path,
+) -> None:
+    with a_server(tmp_path / "data", WATCH="lively") as server:
+        eventually(lambda: server.pids("lively"), "it runs")
+        os.kill(server.pids("lively")[0], signal.SIGSTOP)
+        eventually(lambda: len(server.pids("lively")) >= 2, "another one runs")
+        assert "watch does not answer any more; it is killed and started again." in server.said()
+        assert "watch ended (SIGKILL)" in server.said()
+        assert server.ask("/api/v1/health").status == 200
+
+
+def test_a_whole_server_that_is_stopped_and_goes_on_kills_nobody(tmp_path: Path) -> None:
+    with a_server(tmp_path / "data", WATCH="lively", SILENCE="5000") as server:
+        eventually(lambda: server.pids("lively"), "it runs")
+        everybody = [*server.every_pid(), server.process.pid]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        # Longer than it may be silent; this is the one time that has to pass.
+        time.sleep(7)
+        # The parent first, so that it looks before anybody else could have spoken.
+        for pid in reversed(everybody):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(2)
+        assert len(server.pids("lively")) == 1
+        assert len(server.pids("worker")) == 1
+        assert server.said() == ""
+        assert server.ask("/api/v1/health").status == 200
+
+
+def test_a_part_that_met_a_failing_disk_ends_the_whole_server_at_once(tmp_path: Path) -> None:
+    with a_server(tmp_path / "data", WATCH="broken") as server:
+        eventually(lambda: server.pids("broken"), "it runs")
+        assert server.ask("/api/v1/health").status == 200
+        (tmp_path / "broken").touch()
+        assert server.process.wait(PATIENCE) == 74
+        assert "watch met a disk that fails" in server.said()
+        assert len(server.pids("broken")) == 1
+        for pid in server.every_pid():
+            eventually(lambda pid=pid: not alive(pid), f"part {pid} ended")
+
+
+def test_a_worker_that_met_a_failing_disk_answers_and_ends_the_whole_server(tmp_path: Path) -> None:
+    with a_server(tmp_path / "data", WORKERS="2") as server:
+        eventually(lambda: len(server.pids("worker")) == 2, "both workers run")
+        answer = server.ask("/disk")
+        assert (answer.status, answer.read()) == (503, b"nothing was acknowledged")
+        assert server.process.wait(PATIENCE) == 74
+        assert "web met a disk that fails" in server.said()
+        assert len(server.pids("worker")) == 2
+        for pid in server.every_pid():
+            eventually(lambda pid=pid: not alive(pid), f"part {pid} ended")
+
+
+def test_a_part_that_is_only_slow_is_given_more_time_each_time(tmp_path: Path) -> None:
+    child = _Child(Part("watch", [sys.executable, "-c", "input()", PULSE], silence=1_000))
+    with listen("127.0.0.1", 0) as listener:
+        patience = []
+        for _ in range(14):
+            child.start(listener, 0)
+            patience.append(child.patience)
+            assert not child.has_hung(child.patience - 1)
+            assert child.has_hung(1)
+            eventually(lambda: child.reap(0) is not None, "it ended")
+    assert patience == [min(1_000 * 2**each, 3_600_000) for each in range(14)]
+
+
+def test_systemd_hears_while_the_parent_turns_if_it_wants_to(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(PATIENCE)
+        with a_server(tmp_path / "data", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="60000000"):
+            said = {heard.recv(100) for _ in range(6)}
+    assert said == {b"READY=1", b"WATCHDOG=1"}
 
 
 def test_the_parts_of_a_server_are_not_reached_by_a_key_pressed_at_its_terminal(tmp_path: Path) -> None:
