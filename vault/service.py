@@ -13,6 +13,8 @@ FRESH_TICKS: Final = 12
 PROBE_TICKS: Final = 4
 TAKEOVER_TICKS: Final = 3
 GAP: Final = HOUR
+LATEST: Final = 253_402_214_400_000
+"""The last day of the year 9999, ms UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,14 @@ def probed(service: Service, boot_id: str, boot: int) -> Service:
 
 
 def moment(service: Service, boot_id: str, wall: int, tick: int) -> Moment:
+    """`wall` may say anything; what no statement and no calendar can bear is brought to the nearest that they can, lest
+    a broken battery keep a server from acknowledging or releasing."""
     return Moment(
         life=service.life,
         lived=service.lived,
         served=service.served,
         era=service.era,
-        wall=wall,
+        wall=min(max(wall, 0), LATEST),
         tick=tick,
         exact=service.boot == boot_id,
     )
