@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.world import TICK, Dossier, Host, Person, Snapshot, World, an_armed_dossier
-from vault import accounts, dossiers, orders, outbox, statements, wire
+from vault import accounts, crowds, dossiers, orders, outbox, statements, wire
 from vault.clock import HOUR
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.errors import AfterwordError
@@ -97,6 +97,12 @@ class Truth:
     plan: Plan = PLAN
     release: bytes | None = None
     paused_for: int = 0
+    held: list[tuple[float, float]] = field(default_factory=list)
+    signed: set[int] = field(default_factory=set)  # who waits for a second signature
+
+    def held_since(self, start: float, now: float) -> float:
+        """How much of the time from `start` to `now` was held."""
+        return sum(max(0.0, min(now, ended) - max(start, begun)) for begun, ended in self.held)
 
 
 class Life(RuleBasedStateMachine):
@@ -104,8 +110,11 @@ class Life(RuleBasedStateMachine):
 
     cast: ClassVar[Cast]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(alone=st.booleans())
+    def begin(self, alone: bool) -> None:
+        # In every other life two are a crowd.
+        crowds.FEW = 5 if alone else 0  # type: ignore[misc]  # restored by the test
+        self.alone = alone
         self.world = self.cast.world
         self.world.rewind(self.cast.start)
         self.world.courier.answer = self._carry
@@ -182,7 +191,9 @@ class Life(RuleBasedStateMachine):
                 truth.release = held.envelope
                 assert self.real - truth.alive >= sum(truth.least) - SLACK * (
                     self.gaps - truth.gaps_alive + 1
-                ), "S1"
+                ) + truth.held_since(truth.alive, self.real), "S1"
+            if stage not in LATE:
+                truth.held, truth.signed = [], set()
             truth.stage, truth.entered, truth.landed = stage, self.real, None
             truth.gaps_entered = self.gaps
         self._look_at_plans()
@@ -206,7 +217,10 @@ class Life(RuleBasedStateMachine):
             tried = truth.entered + dwell
             start = tried if truth.landed is None else min(tried, truth.landed)
             slack = SLACK * (self.gaps - truth.gaps_entered + 1)
-            assert self.real - start >= dwell - slack, "S2"
+            held = truth.held_since(start, self.real)
+            assert self.real - start - held >= dwell - slack, "S2"
+            if stage is Stage.RELEASED and not self.alone:
+                assert self.real - start - held >= 2 * dwell - slack, "one of a crowd did not wait"
 
     def _effective(self, key: str) -> None:
         assert key in self.asked, f"S13: {key} was never asked for"
@@ -358,6 +372,46 @@ class Life(RuleBasedStateMachine):
         answer = self._send(send)
         return None if answer is None else answer[1]
 
+    @rule(which=st.booleans(), who=st.sampled_from([0, 0, 1, 2]))
+    def a_colleague_says_that_she_was_reached(self, which: bool, who: int) -> None:
+        dossier = self._pick(which)
+        self._look()
+        truth, reader = self.truth[dossier], self.cast.first.readers[who]
+        before = self.world.records.switch(dossier).switch
+        submission = wire.Submission(
+            reader.sign(
+                statements.Hold(
+                    server=self.world.custodian.hash,
+                    dossier=dossier,
+                    seq=reader.account.seq + 1,
+                    nonce=reader.nonce(),
+                    climb=max(1, before.ladder),
+                    because="reached",
+                    created=1,
+                )
+            )
+        )
+
+        def send() -> tuple[bytes, str | None]:
+            return orders.submit(
+                self.world.records, self.world.custodian, reader.account, dossier, submission, short=True
+            )
+
+        answer = self._send(send)
+        after = self.world.records.switch(dossier).switch
+        if after.holds == before.holds:
+            assert after == before
+            if answer is not None:
+                assert len(truth.held) >= 2, "one signature is enough twice"
+                truth.signed.add(who)
+            return
+        assert answer is not None
+        assert truth.stage in LATE
+        assert not truth.held or self.real >= truth.held[-1][1] - SLACK, "a hold upon a hold"
+        assert len(truth.held) < 2 or truth.signed - {who}, "one colleague alone held it more than twice"
+        truth.held.append((self.real, self.real + truth.plan.ladder()))
+        truth.signed = set()
+
     @rule(which=st.booleans(), length=st.sampled_from([20 * TICK, 73 * HOUR]))
     def pause(self, which: bool, length: int) -> None:
         dossier = self._pick(which)
@@ -482,6 +536,8 @@ class Life(RuleBasedStateMachine):
         paused = [each for each in self.truth if self.world.stage(each) is Stage.PAUSED]
         for _ in range(longest):
             self._stride(2 * TICK)
+            # One colleague alone does not block it for long.
+            self.a_colleague_says_that_she_was_reached(False, 0)
             if all(
                 self.world.stage(each) in (Stage.RELEASED, Stage.DESTROYED, Stage.PAUSED)
                 for each in self.truth
@@ -565,6 +621,8 @@ class Life(RuleBasedStateMachine):
             "history",
             "outbox",
             "releases",
+            "holds",
+            "waves",
         )
         return {
             table: sorted(tuple(row.values()) for row in self.world.database.all(f"SELECT * FROM {table}"))  # noqa: S608
@@ -572,8 +630,9 @@ class Life(RuleBasedStateMachine):
         }
 
 
-def test_no_life_breaks_an_invariant(cast: Cast) -> None:
+def test_no_life_breaks_an_invariant(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     Life.cast = cast
+    monkeypatch.setattr(crowds, "FEW", crowds.FEW)
     run_state_machine_as_test(
         Life,
         settings=settings(

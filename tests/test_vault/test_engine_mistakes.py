@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from tests.world import TICK, Dossier, Snapshot, World, an_armed_dossier
-from vault import outbox, service, switch, watch
+from tests.world import TICK, Dossier, Person, Snapshot, World, an_armed_dossier
+from vault import crowds, holds, ledger, orders, outbox, service, statements, switch, watch, wire
 from vault.couriers import Parcel, TemporaryFailure
 from vault.errors import AfterwordError, Conflict
 from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
 from vault.storage.records.rows import Dossier as Row
-from vault.storage.records.rows import Letter
+from vault.storage.records.rows import Hold, Letter
 from vault.switch import CheckIn, Elapsed, Stage, Switch
 
 PLAN = Plan(60 * TICK, 30 * TICK, 30 * TICK, 40 * TICK)
@@ -166,6 +168,86 @@ def a_crash_while_releasing_leaves_all_or_nothing(made: Dossier) -> None:
     assert made.world.records.release(made.id) is not None
 
 
+def sign(made: Dossier, person: Person, climb: int | None = None) -> wire.Submission:
+    ladder = made.world.records.switch(made.id).switch.ladder if climb is None else climb
+    server, seq = made.world.custodian.hash, person.account.seq + 1
+    given = statements.Hold(server, made.id, seq, person.nonce(), ladder, "reached", 1)
+    return wire.Submission(person.sign(given))
+
+
+def held_by(made: Dossier, person: Person, given: wire.Submission | None = None) -> bool:
+    """Whether time stands still after this person has signed."""
+    world, submission = made.world, given or sign(made, person)
+    before = world.records.switch(made.id).switch.held
+    with suppress(AfterwordError):
+        orders.submit(world.records, world.custodian, person.account, made.id, submission, short=True)
+    after = world.records.switch(made.id).switch
+    return after.held is not None and after.held != before
+
+
+def hold_it_out(made: Dossier, person: Person) -> None:
+    assert held_by(made, person)
+    live(made, made.plan.ladder() // TICK + 1)
+
+
+def one_colleague_holds_twice_in_a_climb(made: Dossier) -> None:
+    """Also if the process dies in between, and whatever stage it is in."""
+    one = made.readers[0]
+    until(made, Stage.REMINDED, 100)
+    hold_it_out(made, one)
+    made.world.reopen()
+    until(made, Stage.WARNED, 100)
+    hold_it_out(made, one)
+    made.world.reopen()
+    assert not held_by(made, one)
+    until(made, Stage.GRACE, 100)
+    assert not held_by(made, one)
+    until(made, Stage.RELEASED, 100)
+
+
+def a_third_hold_needs_two_different_people(made: Dossier) -> None:
+    one, two, _ = made.readers
+    until(made, Stage.WARNED, 200)
+    hold_it_out(made, one)
+    hold_it_out(made, one)
+    assert not held_by(made, one)
+    assert not held_by(made, one)
+    assert held_by(made, two)
+
+
+def a_hold_counts_for_the_climb_it_was_signed_in(made: Dossier) -> None:
+    one, two, _ = made.readers
+    until(made, Stage.REMINDED, 100)
+    hold_it_out(made, one)
+    hold_it_out(made, one)
+    assert not held_by(made, one)
+    used, kept = sign(made, two), sign(made, two)
+    assert held_by(made, two, used)
+    made.hers.check_in()
+    until(made, Stage.REMINDED, 200)
+    assert not held_by(made, two, used)
+    assert not held_by(made, two, kept)
+    # This climb has two of its own; what was signed in the last is no first signature in this.
+    hold_it_out(made, one)
+    hold_it_out(made, one)
+    assert not held_by(made, two)
+
+
+def a_check_in_ends_a_hold(made: Dossier) -> None:
+    until(made, Stage.WARNED, 200)
+    assert held_by(made, made.readers[0])
+    made.hers.check_in()
+    assert until(made, Stage.RELEASED, 300) <= made.plan.ladder() // TICK + 20
+
+
+def a_crowd_waits_once(made: Dossier) -> None:
+    with pytest.MonkeyPatch.context() as alone:
+        alone.setattr(crowds, "FEW", 0)
+        until(made, Stage.GRACE, 200)
+        lived = until(made, Stage.RELEASED, 200)
+    assert 2 * made.plan.grace // TICK <= lived <= 2 * made.plan.grace // TICK + 5
+
+
 SCENES: dict[str, Callable[[Dossier], None]] = {
     scene.__name__: scene
     for scene in (
@@ -178,6 +260,11 @@ SCENES: dict[str, Callable[[Dossier], None]] = {
         a_check_in_after_the_release_moves_nothing,
         a_check_in_is_stamped_with_its_own_moment,
         a_crash_while_releasing_leaves_all_or_nothing,
+        one_colleague_holds_twice_in_a_climb,
+        a_third_hold_needs_two_different_people,
+        a_hold_counts_for_the_climb_it_was_signed_in,
+        a_check_in_ends_a_hold,
+        a_crowd_waits_once,
     )
 }
 
@@ -303,6 +390,98 @@ def release_split_over_two_transactions(plant: pytest.MonkeyPatch, made: Dossier
     plant.setattr(watch.release, "let_go", later)
 
 
+def holds_counted_in_the_process(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    """And so forgotten with it."""
+    counted: dict[int, int] = {}
+    step = switch._hold
+
+    def of_this_process(before: Switch, event: switch.Held, now: int) -> Switch:
+        process = id(made.world.records)
+        after = step(replace(before, holds=counted.get(process, 0), held=None), event, now)
+        counted[process] = after.holds
+        return after
+
+    plant.setattr(switch.Switch, "__post_init__", lambda self: None)
+    plant.setattr(switch, "_hold", of_this_process)
+    plant.setattr(holds, "HOLDS_ALONE", 10**9)
+
+
+def holds_counted_by_stage(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    enter = switch._enter
+    plant.setattr(switch, "_enter", lambda *given, **more: replace(enter(*given, **more), holds=0, held=None))
+
+
+def a_third_hold_by_one(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    plant.setattr(switch, "HOLDS_ALONE", 10**9)
+    plant.setattr(holds, "HOLDS_ALONE", 10**9)
+
+
+def the_same_person_signs_twice(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    pending = holds.pending
+
+    def under_another_name(*given: object) -> list[Hold]:
+        return [msgspec.structs.replace(each, account="another") for each in pending(*given)]  # type: ignore[arg-type]
+
+    plant.setattr(holds, "pending", under_another_name)
+
+
+def a_hold_that_may_be_replayed(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    """Neither the stored answer, nor the nonce, nor `seq`, nor its climb is looked at."""
+    plant.setattr(ledger, "answered", lambda records, signed: None)
+    plant.setattr(ledger, "check", lambda *given: None)
+    plant.setattr(ledger, "acknowledge", lambda *given, **more: b"")
+    take = holds.take
+
+    def whenever(
+        records: Records, custodian: object, now: Moment, account: object, row: Row, *rest: Any
+    ) -> None:
+        signed, given = rest
+        climb = records.switch(row.id).switch.ladder
+        again = msgspec.structs.replace(given, climb=climb, nonce=os.urandom(32).hex())
+        fresh = statements.write(again, made.readers[1].keyring.sign)
+        take(records, custodian, now, account, row, fresh, again, short=True)  # type: ignore[arg-type]
+
+    plant.setattr(holds, "take", lambda *given, short: whenever(*given))
+
+
+def a_signature_of_an_earlier_climb(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    of_climb = Records.holds_of
+
+    def of_all(self: Records, dossier: str, ladder: int) -> list[Hold]:
+        # One that found no second signer in its own climb.
+        old = [msgspec.structs.replace(each, until=None) for each in of_climb(self, dossier, ladder - 1)[:1]]
+        return [*old, *of_climb(self, dossier, ladder)]
+
+    plant.setattr(Records, "holds_of", of_all)
+
+
+def a_hold_that_outlives_the_check_in(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    enter = switch._enter
+
+    def go_on_holding(before: Switch, to: Stage, now: int, **rest: Any) -> Switch:
+        after = enter(before, to, now, **rest)
+        left = 0 if before.held is None else max(0, before.held - now)
+        return after if after.due is None else replace(after, due=after.due + left)
+
+    plant.setattr(switch, "_enter", go_on_holding)
+
+
+def a_crowd_that_waits_twice(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    save, waited = Records.save_switch, set[str]()
+
+    def forget_the_first_time(self: Records, seen: Any, after: Switch, wall: int) -> None:
+        if after.crowd is switch.Crowd.WAITED and seen.dossier not in waited:
+            waited.add(seen.dossier)
+            after = replace(after, crowd=switch.Crowd.YES)
+        save(self, seen, after, wall)
+
+    plant.setattr(Records, "save_switch", forget_the_first_time)
+
+
+def a_crowd_that_nobody_counts(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    plant.setattr(watch.Watch, "_mark_crowd", lambda self, done: None)
+
+
 MISTAKES = [
     (grace_reckoned_from_the_last_check_in, grace_is_lived_in_full_after_its_letter),
     (wall_clock_used, a_wall_clock_set_forward_moves_nothing),
@@ -313,6 +492,15 @@ MISTAKES = [
     (late_check_in_accepted, a_check_in_after_the_release_moves_nothing),
     (stamps_from_the_last_tick, a_check_in_is_stamped_with_its_own_moment),
     (release_split_over_two_transactions, a_crash_while_releasing_leaves_all_or_nothing),
+    (holds_counted_in_the_process, one_colleague_holds_twice_in_a_climb),
+    (holds_counted_by_stage, one_colleague_holds_twice_in_a_climb),
+    (a_third_hold_by_one, a_third_hold_needs_two_different_people),
+    (the_same_person_signs_twice, a_third_hold_needs_two_different_people),
+    (a_hold_that_may_be_replayed, a_hold_counts_for_the_climb_it_was_signed_in),
+    (a_signature_of_an_earlier_climb, a_hold_counts_for_the_climb_it_was_signed_in),
+    (a_hold_that_outlives_the_check_in, a_check_in_ends_a_hold),
+    (a_crowd_that_waits_twice, a_crowd_waits_once),
+    (a_crowd_that_nobody_counts, a_crowd_waits_once),
 ]
 
 

@@ -9,8 +9,9 @@ _STEPS = """
 ALTER TABLE switches ADD COLUMN held BIGINT;
 ALTER TABLE switches ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE switches ADD COLUMN crowd INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX switches_armed ON switches (dossier) WHERE stage = 'armed';
-CREATE INDEX switches_newly_late ON switches (crowd, entered) WHERE stage = 'reminded' AND renewals = 0;
+CREATE INDEX switches_armed ON switches (stage) WHERE stage = 'armed';
+CREATE INDEX switches_newly_late ON switches (crowd, entered, stage, renewals)
+    WHERE stage = 'reminded' AND renewals = 0;
 CREATE TABLE holds (
     hash TEXT PRIMARY KEY, dossier TEXT NOT NULL REFERENCES dossiers (id),
     account TEXT NOT NULL REFERENCES accounts (id),
