@@ -193,10 +193,18 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
     for key in back.lost:
         dossier, _, name = key.partition("/")
         terminal.warn(f"object {name} of dossier {dossier} is lost.")
+    for each in back.unsound:
+        terminal.warn(f"{each}; it stands still, or is taken as it is.")
     if back.lost:
         terminal.say("Tell the journalists to push again: what they still have of what is lost is sent anew.")
     terminal.answer(
-        {"switches": begun, "copied": back.copied, "objects": back.objects, "lost": back.lost},
+        {
+            "switches": begun,
+            "copied": back.copied,
+            "objects": back.objects,
+            "lost": back.lost,
+            "unsound": back.unsound,
+        },
         as_json,
         lambda _: (
             f"Restored, with {terminal.count(back.objects - len(back.lost), 'object')}; switches that begin their "

@@ -9,11 +9,11 @@ import os
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from vault import accounts, age, alarms, cooling, custodian, deposit, keeping, outbox, watch
+from vault import accounts, age, alarms, cooling, custodian, deposit, keeping, outbox, soundness, watch
 from vault.clock import HOUR, MINUTE, SystemClock
 from vault.couriers import Courier
 from vault.couriers.heartbeat import Heartbeat
@@ -38,6 +38,7 @@ from vault.settings import Settings, is_local
 from vault.storage.ballast import Ballast
 from vault.storage.database import Database, open_database
 from vault.storage.disk import Disk
+from vault.storage.folders import make_folder
 from vault.storage.objects import Objects, open_objects
 from vault.storage.records import Records
 from vault.storage.records.rows import Letter
@@ -168,7 +169,7 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
                 code="not-empty",
             )
     key = read_key(settings.server_key_file)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(target.parent)
     draft = target.with_name(target.name + ".restored")
     for left in (draft, *_beside(draft)):
         left.unlink(missing_ok=True)
@@ -185,6 +186,14 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
         database.migrate()
         database.check()
         vault = assemble(settings, database, open_objects(settings.objects))
+        unsound = tuple(str(each) for each in soundness.flaws(vault.records, vault.custodian))
+        if unsound and not anyway:
+            raise Refused(
+                f"This backup does not keep what its server had promised, in {len(unsound)} places: {unsound[0]}. "
+                "Nothing was restored. Take an older backup; if none is sound, --anyway restores what is, and names the "
+                "rest.",
+                code="unsound",
+            )
         back = keeping.bring_objects(vault.records, vault.objects, file.parent, anyway=anyway)
         begun = keeping.begin_anew(vault.records, vault.custodian, secrets.token_hex(16))
         if not database.forget():
@@ -198,7 +207,7 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
         os.fsync(folder)
     finally:
         os.close(folder)
-    return begun, back
+    return begun, replace(back, unsound=unsound)
 
 
 def _beside(database: Path) -> tuple[Path, ...]:
@@ -233,7 +242,7 @@ def make_key(path: Path) -> None:
 
 def _write_key(path: Path, key: age.Identity) -> None:
     text = f"# The key of an Afterword server. Keep a copy apart from its data.\n{key.write()}\n"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Whole or not at all: half a key would be a server that nobody can open again. And never through a name that an
     # interrupted attempt may have left: it can be the key itself under its second name.
     draft = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")

@@ -21,6 +21,7 @@ from vault.custodian import Custodian
 from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
+from vault.storage.folders import make_folder
 from vault.storage.objects import Objects, Stored
 from vault.storage.records import Records
 from vault.storage.records.gaps import Gap
@@ -92,12 +93,14 @@ class Held(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a backup or a restore came to: the file, objects copied now, objects in all, and those given up."""
+    """What a backup or a restore came to: the file, objects copied now, objects in all, and those given up; in a
+    restore, sentences on what does not hold."""
 
     file: Path
     copied: int
     objects: int
     lost: tuple[str, ...] = ()
+    unsound: tuple[str, ...] = ()
 
 
 def glance(records: Records, objects: Objects) -> Glance:
@@ -187,7 +190,7 @@ def back_up(
     The database first: an object that it names was stored before, so none that it names can be missing. `scratch`
     is on the server's own disk: what is not sealed yet never touches the backup's.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     with records.reading() as now:
         stamp = now.wall
     target = folder / f"afterword-{stamp}.backup"
@@ -319,7 +322,7 @@ def _objects_named(records: Records) -> Iterator[str]:
 def _copy_out(objects: Objects, key: str, target: Path) -> int:
     if target.exists() and target.stat().st_size == OBJECT_SIZE:
         return 0
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(target.parent)
     digest = hashlib.sha256()
     with _whole(target) as sink:
         for block in objects.read(key):

@@ -48,6 +48,10 @@ class Dossiers(Rows):
             )
         ]
 
+    def names_of_dossiers(self) -> list[str]:
+        """The ids of all dossiers, whether or not their rows read."""
+        return [str(row["id"]) for row in self.db.all("SELECT id FROM dossiers ORDER BY id")]
+
     def names_shared_with(self, account: str) -> list[str]:
         return [
             str(row["id"])

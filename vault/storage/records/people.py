@@ -39,6 +39,20 @@ class People(Rows):
     def accounts(self) -> list[Account]:
         return self._all(Account, "SELECT * FROM accounts ORDER BY created, id")
 
+    def names_of_accounts(self) -> list[str]:
+        """The ids of all accounts, whether or not their rows read."""
+        return [str(row["id"]) for row in self.db.all("SELECT id FROM accounts ORDER BY id")]
+
+    def acknowledgements_of(self, account: str) -> list[tuple[str, bytes]]:
+        """By the hash of its statement, every answer that was signed for this account."""
+        return [
+            (str(row["hash"]), bytes(row["acknowledgement"]))
+            for row in self.db.all(
+                "SELECT hash, acknowledgement FROM statements WHERE account = :account ORDER BY hash",
+                account=account,
+            )
+        ]
+
     def add_account(self, account: Account) -> None:
         self._insert("accounts", account)
 
