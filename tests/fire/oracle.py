@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from tests.fire.stand import Prepared, Promises, Said, Server, act_all, read_promises, settings_of
 from tests.world import Dossier
-from vault import compose, ledger, outbox, statements, switch
+from vault import compose, ledger, statements, switch
+from vault.clock import MINUTE
 from vault.errors import AfterwordError
 from vault.letters import LetterKind
 from vault.service import Service
@@ -26,6 +27,7 @@ from vault.switch import Stage
 SLACK_TICKS: Final = 14
 """What a crash may cost anybody of the time that was promised (S1)."""
 STAGES: Final = (Stage.REMINDED, Stage.WARNED, Stage.GRACE)
+LONGEST_LEASE: Final = 10 * MINUTE
 ONCE: Final = (*switch.LADDER_LETTERS, LetterKind.RELEASED_HER)
 LEFTOVERS: Final = (
     "backup-*",
@@ -123,6 +125,7 @@ def rows(prepared: Prepared, server: Server, said: list[Said]) -> list[Broken]:
         found += _chains(db)
         found += _numbers(db, said)
         found += _statements(db)
+        found += _kept(db, said)
         found += _releases(db)
         found += _letters(db, said, prepared)
         found += _bundles(db)
@@ -198,6 +201,19 @@ def _statements(db: sqlite3.Connection) -> list[Broken]:
         row["kind"] for row in db.execute("SELECT hash, kind FROM statements") if row["hash"] not in linked
     ]
     return [Broken("lost check-ins", f"a {kind} was answered and is in no chain") for kind in lost]
+
+
+def _kept(db: sqlite3.Connection, said: list[Said]) -> list[Broken]:
+    """S4: what was acknowledged is there before anybody asks again."""
+    held = {
+        hashlib.sha256(bytes(row["acknowledgement"])).hexdigest()
+        for row in db.execute("SELECT acknowledgement FROM statements")
+    }
+    return [
+        Broken("lost check-ins", f"{each['step']!r} was acknowledged and is forgotten")
+        for each in said
+        if each.get("signed") and each["answer"] not in held
+    ]
 
 
 def _releases(db: sqlite3.Connection) -> list[Broken]:
@@ -328,7 +344,7 @@ def _same_answers(prepared: Prepared, said: list[Said], later: list[Said]) -> li
 
 
 def silence(prepared: Prepared, server: Server, said: list[Said]) -> list[Broken]:
-    """She says nothing more: every stage is lived through, by the test's own count of time, and then everybody hears."""
+    """She says nothing more: every stage is lived through by the test's own count, and then everybody hears."""
     made = prepared.base.made
     if made is None or server.database.one("SELECT 1 FROM switches WHERE dossier = :id", id=made.id) is None:
         return []
@@ -353,7 +369,7 @@ def silence(prepared: Prepared, server: Server, said: list[Said]) -> list[Broken
             return [Broken("forgotten", f"she fell silent and the switch stays {made.stage}")]
         found += _too_early(server, made, plan, said, seen, first)
     # A deliverer that was killed held its letters for as long as its lease.
-    server.skip(outbox.LEASE)
+    server.skip(LONGEST_LEASE)
     server.pass_time(4 * server.tick)
     waiting = server.database.all(
         "SELECT id FROM outbox WHERE kind = 'release' AND climb = 0 AND state <> 'accepted' AND state <> 'withdrawn'"

@@ -127,7 +127,7 @@ def build() -> Path:
     if compiler is None:
         raise RuntimeError("A C compiler is needed; run `make test`, which installs one.")
     made = Path(tempfile.mkdtemp(prefix="afterword-shim-")) / "shim.so"
-    subprocess.run(  # noqa: S603 our own source
+    subprocess.run(
         [
             compiler,
             "-shared",

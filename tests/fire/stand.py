@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.fire import shim
-from tests.world import Dossier, Hands, Person, World
+from tests.world import TICK, Dossier, Hands, Person, World
 from vault import compose, watch
 from vault.couriers import MemoryCourier, Outcome, Parcel
 from vault.settings import Settings, read_settings
@@ -69,8 +69,8 @@ class Recorder(MemoryCourier):
         return super().carry(parcel)
 
 
-def settings_of(folder: Path) -> Settings:
-    return read_settings(ENVIRONMENT, data=folder, bind="127.0.0.1", port=0)
+def settings_of(folder: Path, short: bool = False) -> Settings:
+    return read_settings(ENVIRONMENT, data=folder, bind="127.0.0.1", port=0, short=short)
 
 
 class Server(World):
@@ -79,9 +79,9 @@ class Server(World):
     vault: compose.Vault
     ticker: Callable[[], None]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tick: int = TICK, short: bool = False) -> None:
         folder.mkdir(mode=0o700)
-        super().__init__(folder)
+        super().__init__(folder, tick, short)
         handle = os.open(folder / "server.key", os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(handle, self.key.write().encode() + b"\n")
         os.close(handle)
@@ -93,7 +93,7 @@ class Server(World):
         self.folder = folder
         if clock is not None:
             self.clock = copy.copy(clock)
-        settings = settings_of(folder)
+        settings = settings_of(folder, self.short)
         self.database = open_database(settings.database)
         self.database.migrate()
         self.assemble(settings)
@@ -149,6 +149,8 @@ class Step:
     name: str
     act: Callable[[Server], bytes | None]
     proves_life: bool = False
+    # The answer is the acknowledgement of a signed statement.
+    signed: bool = False
 
 
 @dataclass
@@ -201,7 +203,9 @@ def act_all(prepared: Prepared, server: Server, promises: Promises) -> None:
         answer = step.act(server)
         digest = None if answer is None else hashlib.sha256(answer).hexdigest()
         numbers = server.numbers() if prepared.opens else {}
-        promises.say("did", step=step.name, answer=digest, life_sign=step.proves_life, **numbers)
+        promises.say(
+            "did", step=step.name, answer=digest, life_sign=step.proves_life, signed=step.signed, **numbers
+        )
 
 
 @cache
@@ -245,7 +249,7 @@ def in_fork(act: Callable[[], Any]) -> Ended:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return Ended(os.WTERMSIG(status), None, None)
-    value, raised = pickle.loads(written)
+    value, raised = pickle.loads(written)  # noqa: S301 our own child wrote it
     return Ended(0, value, raised)
 
 

@@ -184,7 +184,7 @@ def submitted(
         )
         return answer
 
-    return Step(statement.kind, act)
+    return Step(statement.kind, act, signed=True)
 
 
 def order(
@@ -211,7 +211,7 @@ def life_sign(hers: Person, ahead: int = 1) -> Step:
         assert not refused or any(each.code == "not-possible-now" for each in refused)
         return answer
 
-    return Step(f"check-in {ahead}", act, proves_life=True)
+    return Step(f"check-in {ahead}", act, proves_life=True, signed=True)
 
 
 def lived(name: str, ticks: int = 6) -> Step:
@@ -324,6 +324,7 @@ def create(server: Server, base: Base) -> list[Step]:
             lambda server: dossiers.create(
                 server.records, server.custodian, account, made.request, short=False
             )[1],
+            signed=True,
         )
     ]
 
@@ -354,7 +355,9 @@ def _head(made: Dossier, names: tuple[str, ...]) -> Step:
     head = statements.Head(made.id, row.bundles + 1, row.head, names, root, None, server.clock.wall())
     request, account = wire.Submission(made.hers.sign(head)), made.hers.account
     return Step(
-        "head", lambda server: deposit.commit(server.records, server.custodian, account, made.id, request)
+        "head",
+        lambda server: deposit.commit(server.records, server.custodian, account, made.id, request),
+        signed=True,
     )
 
 
@@ -381,6 +384,13 @@ def upload(server: Server, base: Base) -> list[Step]:
         _received(made, account, second, "another"),
         _head(made, (first.name, second.name)),
     ]
+
+
+@_workflow(created)
+def upload_whole(server: Server, base: Base) -> list[Step]:
+    made = the(base)
+    account = made.hers.account
+    return [_received(made, account, each, f"object {place}") for place, each in enumerate(_objects(made), 1)]
 
 
 @_workflow(created)
@@ -412,14 +422,16 @@ def proof(server: Server, base: Base) -> list[Step]:
         line = server.records.collaborator(made.id, reader.account.id)
         assert line is not None
         each = order(reader, made.id, statements.Proof, epoch=row.epoch, roster=row.roster, index=line.place)
-        found.append(Step(f"proof {line.place}", each.act))
+        found.append(Step(f"proof {line.place}", each.act, signed=True))
     return found
 
 
 @_workflow(armed)
 def check_in(server: Server, base: Base) -> list[Step]:
+    # Of what she says again and again only the newest is kept, so there is one, after another.
     hers = the(base).hers
-    return [life_sign(hers, 1), life_sign(hers, 2)]
+    hers.check_in()
+    return [life_sign(hers)]
 
 
 @_workflow(lambda: at(Stage.GRACE))
@@ -491,7 +503,7 @@ def roster_asked(server: Server, base: Base) -> list[Step]:
     made = the(base)
     change, _, d = made.next_roster(made.readers[:2], 2)
     base.secrets.append(d)
-    return [Step("roster", lambda server: ask(made, change)[0]), lived("told")]
+    return [Step("roster", lambda server: ask(made, change)[0], signed=True), lived("told")]
 
 
 @_workflow(armed)
@@ -502,7 +514,10 @@ def roster_corrected(server: Server, base: Base) -> list[Step]:
     ask(made, change)
     cool(made)
     epoch = 2
-    return [Step("correction", lambda server: hand_over(made, corrections, epoch)), lived("told")]
+    return [
+        Step("correction", lambda server: hand_over(made, corrections, epoch), signed=True),
+        lived("told"),
+    ]
 
 
 @_workflow(armed)
@@ -525,7 +540,11 @@ def plan(server: Server, base: Base) -> list[Step]:
     )
     return [
         order(made.hers, made.id, statements.PlanChange, plan=shorter),
-        Step("plan that cools", order(made.hers, made.id, statements.PlanChange, ahead=2, plan=longer).act),
+        Step(
+            "plan that cools",
+            order(made.hers, made.id, statements.PlanChange, ahead=2, plan=longer).act,
+            signed=True,
+        ),
     ]
 
 
