@@ -239,6 +239,17 @@ def test_a_letter_that_was_under_way_when_it_ended_is_followed_by_its_end(
     assert len(over) == 1
 
 
+def test_an_end_is_told_to_an_address_once_however_it_was_found(world: World, armed: Dossier) -> None:
+    shut(world, DAY_TICKS * TICK)
+    world.pass_time(20 * TICK)
+    (address, *_) = world.records.addresses_told("outage-1", "outage", "", 10)
+    for _ in range(2):
+        with world.records.transaction() as now:
+            alarms._tell_over(world.records, world.custodian, now, address, 1)
+    (row,) = world.database.all("SELECT COUNT(*) AS many FROM outbox WHERE kind = 'outage-over'")
+    assert row["many"] == 1
+
+
 def test_a_door_that_flaps_is_one_trouble_and_not_fifty(world: World, armed: Dossier) -> None:
     shut(world)
     reopen_door(world)
@@ -254,7 +265,7 @@ def test_a_watch_that_has_just_begun_knocks_before_it_complains(world: World, ar
     # People came in, and so time was lived, while the watch was away.
     stand_still(world, 0)
     with world.database.transaction():
-        world.database.run("UPDATE service SET stood = :long", long=2 * STILL)
+        world.database.run("UPDATE service SET stood = :long, probed = NULL", long=2 * STILL)
     world.reachable = False
     world.reopen()
     world.pass_time(8 * TICK)

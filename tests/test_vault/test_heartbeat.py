@@ -112,6 +112,7 @@ def test_a_watcher_is_reached_by_way_of_the_proxy(watcher: Watcher) -> None:
 
 
 def test_a_server_that_is_well_lacks_nothing(world: World, armed: Dossier) -> None:
+    world.pass_time(130 * TICK)
     assert ailments(world) == ()
 
 
