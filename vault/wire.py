@@ -289,7 +289,7 @@ class DossierState(Answer, frozen=True):
 
     `due` is when the stage ends, or, while `trying`, when trying ends; `renewals` counts the stage's fresh beginnings.
     `climb` counts how often a check-in was overdue; `holds` are the newest of the last such time, `held` is when the
-    one that runs ends.
+    one that runs ends. `crowd`: 1, fell silent together with many, so the release waits once; 2, it has waited.
     """
 
     dossier: DossierId
@@ -316,6 +316,7 @@ class DossierState(Answer, frozen=True):
     released: int | None
     climb: int = 0
     held: int | None = None
+    crowd: Literal[0, 1, 2] = 0
     holds: tuple[HoldState, ...] = ()
     due: int | None = None
     renewals: int = 0
@@ -465,6 +466,8 @@ def read(body: bytes, type: type[T]) -> T:
     """A body as its struct, or `Malformed` with what is wrong and where."""
     try:
         return msgspec.json.decode(body, type=type)
+    except RecursionError:
+        raise Malformed("The body is nested deeper than any that this program sends.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise Malformed(f"The body is not what this address takes: {wrong}.") from None
 
