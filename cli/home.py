@@ -17,6 +17,7 @@ from vault import age, identity, titles
 from vault.errors import Damaged, Malformed, NotFound, Refused, Untrusted, WrongPassphrase
 from vault.identity import ContactCard, Keyring
 from vault.statements import MAX_AHEAD, Role
+from vault.storage.folders import make_folder
 
 KEYRING: Final = "keyring.age"
 STATE: Final = "state.db"
@@ -110,7 +111,7 @@ class Home:
         path = path or default_path()
         if (path / KEYRING).exists():
             raise _exists(path)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path)
         _clear_remains(path)
         path.chmod(0o700)
         db = disk.connect(path / STATE)

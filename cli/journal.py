@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from vault.errors import Damaged
+from vault.storage.folders import make_folder
 from vault.tree import Extent
 
 THIS: Final = 0
@@ -64,7 +65,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._spool = folder / "objects"
-        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._spool)
         self._db = _connect(folder / "journal.db")
 
     def close(self) -> None:

@@ -55,6 +55,9 @@ VITAL: Final = (
     "dossiers",
     "switches",
     "collaborators",
+    "changes",
+    "holds",
+    "releases",
     "outbox",
 )
 """What must read for anybody to be warned or released to; small, whatever people deposit."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vault import deposit
-from vault.storage import files, sqlite
+from vault.storage import files, folders, sqlite
 from vault.storage.objects import Stored
 
 
@@ -22,7 +22,7 @@ def normal(plant: pytest.MonkeyPatch) -> None:
 
 def no_folder_fsync(plant: pytest.MonkeyPatch) -> None:
     """A name is acknowledged before it is on disk."""
-    plant.setattr(files, "_settle", lambda folder: None)
+    plant.setattr(folders, "settle", lambda folder: None)
 
 
 def no_object_fsync(plant: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,18 @@ read, objects hashed. What is asked of the engine itself after a crash is asked 
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from tests.fire import workflows
 from tests.fire.outage import Ready
-from tests.fire.stand import Prepared, Promises, Said, in_fork, play, room, settings_of
-from vault import compose, keeping
-from vault.errors import AfterwordError
+from tests.fire.stand import Prepared, Promises, Said, Server, Step, in_fork, play, room, settings_of
+from vault import age, compose, keeping
+from vault.errors import AfterwordError, Refused
 from vault.storage.sqlite import SqliteDatabase
 
 # What is on no disk before it is done: until then there is no server.
@@ -23,32 +26,87 @@ FOUNDING: Final = ("found", "restore")
 
 
 def flows() -> dict[str, Callable[[], Ready]]:
-    return {name: lambda name=name: ready(name) for name in workflows.FLOWS}
+    known: dict[str, Callable[[], Ready]] = {
+        name: lambda name=name: ready(workflows.prepared(name)) for name in workflows.FLOWS
+    }
+    return known | {
+        "found-afar": lambda: ready(workflows.prepared("found"), "srv/afterword", "found-afar"),
+        "backup-afar": backup_afar,
+        "restore-afar": restore_afar,
+    }
 
 
-def ready(name: str) -> Ready:
-    prepared = workflows.prepared(name)
+def ready(prepared: Prepared, inside: str = "", name: str = "") -> Ready:
+    """`inside`: where the data is, below the folder that is looked at; made by the workflow if it begins with none."""
+    name = name or prepared.name
     folder = room() / f"cut-{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    prepared.copy(folder)
+    if any(prepared.base.folder.iterdir()):
+        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+        prepared.copy(folder / inside)
+    else:
+        folder.mkdir()
 
     def run() -> None:
-        ended = in_fork(lambda: play(prepared, folder, Promises(None)))
+        ended = in_fork(lambda: play(prepared, folder / inside, Promises(None)))
         if ended.raised or ended.signal:
             raise RuntimeError(ended.raised or f"signal {ended.signal}")
-        answers.update(_answers(folder))
+        answers.update(_answers(folder / inside))
 
     answers: set[str] = set()
 
     def judge(found: Path, marks: Sequence[str]) -> list[str]:
-        return judged(prepared, found, [json.loads(mark) for mark in marks], answers)
+        return judged(prepared, found / inside, [json.loads(mark) for mark in marks], answers)
 
     return Ready(name, folder, run, judge)
 
 
+def backup_afar() -> Ready:
+    """A backup into folders that are not there yet, on the same disk and out of the data."""
+
+    def act(server: Server) -> None:
+        target = server.folder.parent / "kept" / "backups"
+        made = keeping.back_up(
+            server.database, server.records, server.objects, server.custodian, server.folder, target
+        )
+        server.promises.say("backup", file=f"../kept/backups/{made.file.name}")
+
+    return ready(replace(workflows.prepared("backup"), steps=[Step("backed up", act)]), "data", "backup-afar")
+
+
+def restore_afar() -> Ready:
+    """A backup and its key, restored into a folder that is not there yet."""
+    source = workflows.prepared("restore")
+
+    def act(server: Server) -> None:
+        settings = settings_of(server.folder)
+        top = server.folder.parent.parent
+        try:
+            compose.restore(replace(settings, server_key_file=top / "server.key"), top / "backups")
+        except Refused as refused:
+            if refused.code != "not-empty":
+                raise
+
+    folder = room() / "cut-restore-afar"
+    made = ready(source, "", "restore-afar")
+    whole = replace(source, steps=[Step("restored", act)])
+
+    def run() -> None:
+        ended = in_fork(lambda: play(whole, folder / "new" / "data", Promises(None)))
+        if ended.raised or ended.signal:
+            raise RuntimeError(ended.raised or f"signal {ended.signal}")
+
+    def judge(found: Path, marks: Sequence[str]) -> list[str]:
+        return judged(
+            whole, found / "new" / "data", [json.loads(mark) for mark in marks], set(), found / "server.key"
+        )
+
+    return Ready("restore-afar", made.folder, run, judge)
+
+
 def _answers(folder: Path) -> set[str]:
     """The acknowledgements of a server that nothing happened to."""
-    copy = folder.with_name(f"{folder.name}-whole")
+    copy = room() / "whole"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
     try:
@@ -68,11 +126,13 @@ def _hash(blob: Any) -> str:  # Any: a column
     return hashlib.sha256(bytes(blob)).hexdigest()
 
 
-def judged(prepared: Prepared, folder: Path, said: list[Said], answers: set[str]) -> list[str]:
+def judged(
+    prepared: Prepared, folder: Path, said: list[Said], answers: set[str], key: Path | None = None
+) -> list[str]:
     did = [each for each in said if each["what"] == "did"]
     if not (folder / "afterword.db").exists():
         if prepared.name in FOUNDING and not did:
-            return _begins(prepared, folder)
+            return _begins(prepared, folder, key)
         return ["the database is gone"]
     try:
         database = SqliteDatabase(folder / "afterword.db")
@@ -82,7 +142,7 @@ def judged(prepared: Prepared, folder: Path, said: list[Said], answers: set[str]
         if prepared.name in FOUNDING and not did:
             # Nobody was told yet that there is a server; then starting again must make one.
             database.close()
-            return _begins(prepared, folder)
+            return _begins(prepared, folder, key)
         database.migrate()
         database.check()
         return [
@@ -92,7 +152,7 @@ def judged(prepared: Prepared, folder: Path, said: list[Said], answers: set[str]
             *_stages(database),
             *_chains(database),
             *_objects(database, folder),
-            *_files(prepared, folder, said),
+            *_files(folder, said, key or folder / "server.key"),
         ]
     except AfterwordError as wrong:
         return [f"the database does not read: {wrong}"]
@@ -100,14 +160,14 @@ def judged(prepared: Prepared, folder: Path, said: list[Said], answers: set[str]
         database.close()
 
 
-def _begins(prepared: Prepared, folder: Path) -> list[str]:
+def _begins(prepared: Prepared, folder: Path, key: Path | None) -> list[str]:
     """Founding or restoring was cut off: done once more it ends with a server that opens."""
     server = prepared.base.server
     server.folder = folder
     try:
         for step in prepared.steps:
             step.act(server)
-        vault = compose.open_vault(settings_of(folder))
+        vault = compose.open_vault(replace(settings_of(folder), server_key_file=key or folder / "server.key"))
         vault.records.db.check()
         vault.records.db.close()
     except (AfterwordError, OSError) as wrong:
@@ -221,20 +281,37 @@ def _content(path: Path) -> str:
     return _known[key]
 
 
-def _files(prepared: Prepared, folder: Path, said: list[Said]) -> list[str]:
-    wrong = []
+def _files(folder: Path, said: list[Said], key: Path) -> list[str]:
     try:
-        compose.read_key(folder / "server.key")
+        opener = compose.read_key(key)
     except AfterwordError as reason:
-        wrong.append(f"the server key does not read: {reason}")
+        return [f"the server key does not read: {reason}"]
+    wrong = []
     for each in said:
         if each["what"] == "backup":
-            opened = folder / "opened.db"
-            try:
-                keeping.open_backup(
-                    folder / "backups" / each["file"], compose.read_key(folder / "server.key"), opened
-                )
-            except (AfterwordError, OSError) as reason:
-                wrong.append(f"the backup {each['file']} does not open: {reason}")
-            opened.unlink(missing_ok=True)
+            wrong += _backup(
+                folder / each["file"] if "/" in each["file"] else folder / "backups" / each["file"], opener
+            )
     return wrong
+
+
+def _backup(file: Path, key: age.Identity) -> list[str]:
+    """It opens, and everything that it names lies beside it."""
+    opened = file.parent / "opened.db"
+    try:
+        keeping.open_backup(file, key, opened)
+        with closing(sqlite3.connect(opened)) as db:
+            named = [
+                f"{dossier}/{name}"
+                for dossier, name in db.execute("SELECT dossier, name FROM objects WHERE bundle > 0")
+            ]
+    except (AfterwordError, OSError) as reason:
+        return [f"the backup {file.name} does not open: {reason}"]
+    finally:
+        opened.unlink(missing_ok=True)
+    beside = [file.parent / "objects" / each for each in named]
+    return [
+        f"the backup lacks the object {path.name[:8]}"
+        for path in beside
+        if not path.exists() or _content(path) != path.name
+    ]

@@ -36,6 +36,8 @@ from tests.fire.shim import REFUSED, Call, Op
 
 SECTORS: Final = (512, 4_096)
 BIG: Final = 900_000
+SYNCED: Final = b"sync()"
+"""A mark that stands for sync(), which names no file and so is not in the log."""
 
 
 @dataclass(eq=False, slots=True)
@@ -227,6 +229,13 @@ class Disk:
             case Op.SYNC_RANGE | Op.OPEN | Op.MARK | Op.MMAP:
                 # sync_file_range() promises nothing; what is stored into a mapping is not in the model.
                 pass
+
+    def settle_all(self) -> None:
+        """sync(): everything there is."""
+        for file in list(self._files()):
+            file.settle()
+        for folder in list(self._folders()):
+            self._settle(folder)
 
     def _create(self, call: Call) -> None:
         if call.length & os.O_TMPFILE == os.O_TMPFILE:
@@ -501,6 +510,9 @@ def cuts(
     given = 0
     for number, call in enumerate([None, *log]):
         if call is not None and call.op is Op.MARK:
+            if call.data == SYNCED:
+                disk.settle_all()
+                continue
             marks = (*marks, call.data.decode())
         elif call is not None:
             disk.play(call)

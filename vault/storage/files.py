@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from vault.errors import Conflict, Damaged, NoSpace, Untrusted, WrongOffset
+from vault.storage import folders
 from vault.storage.disk import FULL, SCARCE, Disk, scarce
 from vault.storage.objects import (
     BLOCK,
@@ -47,8 +48,7 @@ class FileObjects:
         self._disk = disk or Disk()
         self._settled: set[Path] = set()
         with self._writing():
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _settle(self._root.parent)
+            folders.make_folder(self._root)
 
     def __repr__(self) -> str:
         return "<FileObjects>"
@@ -186,7 +186,7 @@ class FileObjects:
         except FileNotFoundError:
             raise gone() from None
         try:
-            _settle(stored.parent)
+            folders.settle(stored.parent)
         except OSError:
             # Its name is on no disk, and must not be what the next upload finds.
             with suppress(OSError):
@@ -199,7 +199,7 @@ class FileObjects:
         """Somebody put it here, and may have died before its name, or a folder's, was on disk."""
         with self._writing(), suppress(FileNotFoundError):
             for folder in (stored.parent, stored.parent.parent, self._root):
-                _settle(folder)
+                folders.settle(folder)
         return Stored()
 
     def _take_over(self, digest: "hashlib._Hash", upload: int, held: int) -> None:
@@ -224,7 +224,7 @@ class FileObjects:
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
         # Also when it was there: whoever made it may have died before its name was on disk.
-        _settle(folder.parent)
+        folders.settle(folder.parent)
         if len(self._settled) >= _MOST_SETTLED:
             self._settled.clear()
         self._settled.add(folder)
@@ -296,14 +296,6 @@ def _write_all(upload: int, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[os.write(upload, view) :]
-
-
-def _settle(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Final, Literal
 import sqlite_utils
 
 from vault.errors import AfterwordError, BadUsage, Conflict, Damaged, NoSpace, Refused
+from vault.storage import folders
 from vault.storage.database import Migration, Row, Value
 from vault.storage.disk import FULL, SCARCE, Disk, forget_error, last_error, scarce
 
@@ -39,6 +40,8 @@ PRAGMAS: Final = {
     # What fails in SQLite's own checkpoint after a commit, it tells nobody.
     "wal_autocheckpoint": 0,
 }
+_MIGRATIONS: Final = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+_Shape = dict[tuple[str, str], list[tuple[Value, ...]]]
 _CHECKPOINT_AFTER: Final = 64  # commits of this process
 _LARGE_LOG: Final = 4 << 20
 _BLOCK: Final = 1 << 20
@@ -123,8 +126,11 @@ class SqliteDatabase:
                 connection.execute(f"PRAGMA integrity_check({limit})").fetchone() for limit in tables or (1,)
             ]
             orphans = None if tables else connection.execute("PRAGMA foreign_key_check").fetchone()
+            changed = bool(tables) and _shape(connection) != self._expected(connection)
         if any(answer is None or answer[0] != "ok" for answer in answers):
             raise Damaged("The database does not pass its integrity check; stop and restore a backup.")
+        if changed:
+            raise Damaged("The database has not the tables that it was made with; stop and restore a backup.")
         if orphans is not None:
             raise Damaged(f"The table {orphans[0]} points at rows that are gone; stop and restore a backup.")
 
@@ -134,11 +140,11 @@ class SqliteDatabase:
             raise RuntimeError("Migrations are numbered 1, 2, 3 … without a gap.")
         with self.transaction(), self._translated():
             connection = self._connection()
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
-            )
+            connection.execute(_MIGRATIONS)
             applied = connection.execute("SELECT number, name FROM migrations ORDER BY number").fetchall()
             _refuse_strangers(applied, known)
+            if not applied and len(_shape(connection)) > 1:
+                raise Damaged("The database does not say what it is any more; stop and restore a backup.")
             if applied and len(applied) < len(known):
                 # What a migration spoils can be had back; another connection sees the state before it.
                 self._keep_copy(len(applied) + 1)
@@ -153,6 +159,18 @@ class SqliteDatabase:
                 )
             if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
                 raise Damaged("A migration would leave rows that point at nothing; it was not applied.")
+
+    def _expected(self, connection: "_Connection") -> _Shape:
+        """What the migrations that were applied here make of nothing."""
+        known = load_migrations() if self._migrations is None else tuple(self._migrations)
+        applied = connection.execute("SELECT number, name FROM migrations ORDER BY number").fetchall()
+        _refuse_strangers(applied, known)
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+            empty.execute(_MIGRATIONS)
+            fresh = sqlite_utils.Database(empty, execute_plugins=False)
+            for step in known[: len(applied)]:
+                step.apply(fresh)
+            return _shape(empty)
 
     def settle(self) -> None:
         self._disk.check()
@@ -415,7 +433,7 @@ def _turn_to_wal(connection: sqlite3.Connection, path: Path) -> None:
 
 def _make_file(path: Path) -> None:
     """An empty file that only we may read; SQLite gives its log and index the same mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make_folder(path.parent)
     try:
         # Never opened when it exists: closing any descriptor of it drops the locks of the whole process.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -424,7 +442,7 @@ def _make_file(path: Path) -> None:
             with suppress(FileNotFoundError):
                 path.with_name(name).chmod(0o600)
     else:
-        _settle_folder(path.parent)
+        folders.settle(path.parent)
 
 
 def _write_anew(log: Path) -> None:
@@ -463,7 +481,7 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
         finally:
             os.close(descriptor)
         partial.replace(target)
-        _settle_folder(target.parent)
+        folders.settle(target.parent)
     except OSError as wrong:
         raise Refused(
             f"The copy {target} cannot be written ({wrong.strerror}).", code="backup-failed"
@@ -473,12 +491,19 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _settle_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _shape(connection: sqlite3.Connection) -> _Shape:
+    """Every table with its columns, every index with its own, and the names of all else."""
+    found = connection.execute(
+        "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+    columns = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
+    indexed = "SELECT name FROM pragma_index_info(?)"
+    return {
+        (kind, name): connection.execute({"table": columns, "index": indexed}[kind], (name,)).fetchall()
+        if kind in {"table", "index"}
+        else []
+        for kind, name in found
+    }
 
 
 def _refuse_strangers(applied: list[tuple[int, str]], known: Sequence[Migration]) -> None:
