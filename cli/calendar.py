@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import terminal
+from cli import holding, terminal
 from vault import wire
 from vault.errors import BadUsage, Refused
 
@@ -55,13 +55,14 @@ class Coming(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """One dossier's dates."""
+    """One dossier's dates. `holds`: what holds them off now, a sentence each."""
 
     dossier: str
     title: str
     stage: str
     trying: bool
     coming: tuple[Coming, ...]
+    holds: tuple[str, ...] = ()
 
 
 def coming(state: wire.DossierState) -> tuple[Coming, ...]:
@@ -127,7 +128,10 @@ def calendar(
             if seen.state.role == "journalist" and (wanted is None or wanted.id == seen.known.id):
                 state = seen.state
                 title = title_of(session, seen.known)
-                listed.append(Listed(state.dossier, title, state.stage, state.trying, coming(state)))
+                held = tuple(holding.sentences(holding.read(session.home, state), session.now()))
+                listed.append(
+                    Listed(state.dossier, title, state.stage, state.trying, coming(state), holds=held)
+                )
         now = session.now()
     if ics:
         if not any(each.coming for each in listed):
@@ -184,6 +188,7 @@ def _render(listed: Sequence[Listed], now: int) -> str:
     for each in listed:
         late = ", its letter is still being delivered" if each.trying else ""
         shown.append(f"{each.title} ({each.stage}{late})")
+        shown += [f"    {sentence}" for sentence in each.holds]
         shown += list(lines(each.coming, now)) or ["    nothing is to come"]
     return "\n".join(shown)
 

@@ -14,7 +14,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import calendar, disk, terminal
+from cli import calendar, disk, holding, terminal
 from cli.home import Home
 from cli.promises import WENT_BACK, Trouble
 from cli.remote import Remote
@@ -22,7 +22,7 @@ from vault import age, statements, titles, wire
 from vault.clock import SystemClock
 from vault.errors import AfterwordError
 from vault.identity import Keyring
-from vault.statements import CheckIn, Covered
+from vault.statements import Acknowledgement, CheckIn, Covered
 
 # Seconds for each answer: she waits for it, and a line that has died is better tried anew.
 _PATIENCE: Final = 30.0
@@ -30,7 +30,8 @@ NOT_SHOWN: Final = "not-shown"
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """One dossier after the check-in. `refused`: why its switch did not move, or null."""
+    """One dossier after the check-in. `refused`: why its switch did not move, or null. `holds`: what colleagues signed
+    since the last one, a sentence each."""
 
     dossier: str
     title: str
@@ -38,6 +39,7 @@ class Standing(msgspec.Struct, frozen=True):
     coming: tuple[calendar.Coming, ...]
     refused: str | None
     changes: tuple[wire.Change, ...]
+    holds: tuple[str, ...] = ()
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -60,8 +62,12 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     with _home() as (home, written), Remote(home.url, home.server, patience=_PATIENCE) as remote:
         with _told_if_it_fails():
             keyring = home.unlock(terminal.passphrase(passphrase_file))
+            before = _last_heard(home)
             said = check_in(home, keyring, remote)
-        standing = tuple(_standing(each, said.refused, keyring) for each in said.dossiers)
+        standing = tuple(
+            _standing(each, said.refused, keyring, tuple(holding.told(holding.read(home, each), before)))
+            for each in said.dossiers
+        )
         standing += _not_shown(home, keyring, said)
         wrong = remote.trouble
         went_back = wrong is not None and wrong.code == WENT_BACK
@@ -156,7 +162,16 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
         terminal.warn(f"you are checked in, but a roster change could not be handed over: {wrong}")
 
 
-def _standing(state: wire.DossierState, refused: Sequence[wire.NotMoved], keyring: Keyring) -> Standing:
+def _last_heard(home: Home) -> int:
+    """When the server acknowledged anything last (ms UTC): what colleagues signed after that is news to her."""
+    kept = home.last_acknowledgement()
+    said = None if kept is None else statements.peek(kept)
+    return said.created if isinstance(said, Acknowledgement) else 0
+
+
+def _standing(
+    state: wire.DossierState, refused: Sequence[wire.NotMoved], keyring: Keyring, holds: tuple[str, ...]
+) -> Standing:
     why = next((each.sentence for each in refused if each.dossier == state.dossier), None)
     return Standing(
         dossier=state.dossier,
@@ -165,6 +180,7 @@ def _standing(state: wire.DossierState, refused: Sequence[wire.NotMoved], keyrin
         coming=calendar.coming(state),
         refused=why,
         changes=state.changes,
+        holds=holds,
     )
 
 
@@ -220,6 +236,7 @@ def _render(done: Result) -> str:
             continue
         shown.append(f"{each.title} ({each.stage}), if you fall silent now:")
         shown += calendar.lines(each.coming, done.at)
+        shown += [f"    {sentence}" for sentence in each.holds]
         if each.refused is not None:
             shown.append(f"    not moved: {terminal.one_line(each.refused)}")
     if not done.dossiers:

@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import combine, orders, released, shares, terminal
+from cli import combine, holding, orders, released, shares, terminal
 from cli.inbox import Entry, Inbox, entry, render
 from cli.session import STALE_PROOF, Session, proofs, signed_in
 from cli.shares import Doubtful, Entrusted, Gone, Sound
@@ -125,7 +125,11 @@ def give(name: str | None, yes: bool, passphrase_file: Path | None, as_json: boo
 @terminal.passphrase_option
 @terminal.json_option
 def leave(name: str | None, passphrase_file: Path | None, as_json: bool) -> None:
-    """Say that you no longer want to be a collaborator of NAME. You are asked first."""
+    """Say that you no longer want to be a collaborator of NAME. You are asked first.
+
+    It takes effect at once: the journalist is told by a letter, and no more letters come to you. After a release it
+    only stops the letters: you can still give your share, and recover.
+    """
     title = orders.asked_name(name)
     with signed_in(passphrase_file) as session:
         found = shares.named(session, title)
@@ -146,16 +150,14 @@ def leave(name: str | None, passphrase_file: Path | None, as_json: bool) -> None
     terminal.answer(
         Left(dossier, found.title, found.journalist.label if found.journalist else None),
         as_json,
-        lambda left: (
-            f"You have left {left.title or left.dossier[:8]}. Tell {who} by voice too, so that somebody can take your "
-            "place; `afterword roster` is what they run."
-        ),
+        lambda left: _render_left(left, who, released=isinstance(found, Sound) and found.case is not None),
     )
 
 
 def _entry(session: Session, each: Entrusted) -> Entry:
     proved = _proved(session, each) if isinstance(each, Sound) and each.case is None else None
-    return entry(each, proved, session.now())
+    holds = holding.read(session.home, each.state) if isinstance(each, Sound) else ()
+    return entry(each, proved, session.now(), holds)
 
 
 def _proved(session: Session, sound: Sound) -> int | None:
@@ -257,6 +259,19 @@ def _render_given(given: Given) -> str:
     )
 
 
+def _render_left(left: Left, who: str, *, released: bool) -> str:
+    title = left.title or left.dossier[:8]
+    if released:
+        return (
+            f"You get no more letters about {title}. You can still take part: afterword give {left.dossier[:8]}, or "
+            f"afterword recover {left.dossier[:8]} --to DIR"
+        )
+    return (
+        f"You have left {title}, and {who} is told by a letter. Tell them by voice too, so that somebody can take your "
+        "place; `afterword roster` is what they run."
+    )
+
+
 def _warn_before_leaving(found: Entrusted, who: str) -> None:
     title = found.title or found.state.dossier[:8]
     if isinstance(found, Doubtful):
@@ -265,10 +280,11 @@ def _warn_before_leaving(found: Entrusted, who: str) -> None:
     terminal.say(f"  {who} and everybody on the roster can see it. You get no more letters about it.")
     if isinstance(found, Sound) and found.case is not None:
         terminal.say(
-            "  It is released, and the others may need your share. If you are willing, give it first: "
-            f"afterword give {found.state.dossier[:8]}"
+            "  It is released, so this only stops the letters: you can still give your share and recover. The others "
+            f"may need it; if you are willing, give it first: afterword give {found.state.dossier[:8]}"
         )
     else:
+        terminal.say(f"  It takes effect at once, and {who} is told of it by a letter.")
         terminal.say(
             f"  Your share stays valid until {who} changes the roster. With one colleague fewer it is harder to reach "
             f"the {found.state.k} that are needed."

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from cli import calendar, terminal
+from cli import calendar, holding, terminal
 from cli.promises import Trouble
 from cli.session import STALE_PROOF
 from cli.shares import Doubtful, Entrusted, Gone, Sound
@@ -44,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
     last_checkin: int | None
     released: int | None
     projected: tuple[wire.Projected, ...]
+    holds: tuple[holding.Holding, ...]
     changes: tuple[wire.Change, ...]
     next: tuple[str, ...]
     wrong: Wrong | None
@@ -59,7 +60,7 @@ class Inbox(msgspec.Struct, frozen=True):
     history: Trouble | None = None
 
 
-def entry(each: Entrusted, proved: int | None, now: int) -> Entry:
+def entry(each: Entrusted, proved: int | None, now: int, holds: tuple[holding.Holding, ...] = ()) -> Entry:
     """What to say about one dossier. `proved`: when this person last proved their share, by their own signature."""
     state = each.state
     mine = None
@@ -88,6 +89,7 @@ def entry(each: Entrusted, proved: int | None, now: int) -> Entry:
         last_checkin=last,
         released=released,
         projected=state.projected,
+        holds=holds,
         changes=state.changes,
         next=next_steps(each, proved, now),
         wrong=Wrong(each.wrong.code, str(each.wrong)) if isinstance(each, Doubtful) else None,
@@ -144,6 +146,7 @@ def next_steps(each: Entrusted, proved: int | None, now: int) -> tuple[str, ...]
             "`afterword checkin` on their own computer. Nothing else ends the alarm.",
             *read,
             "Publish nothing, and write to nobody about it by e-mail or chat.",
+            *_if_reached(each, who, name),
         ]
     elif each.state.trying:
         steps.append(
@@ -160,6 +163,12 @@ def next_steps(each: Entrusted, proved: int | None, now: int) -> tuple[str, ...]
     elif now - proved > STALE_PROOF:
         steps.append(f"Prove your share again, the last time is long ago: afterword drill {name}")
     return tuple(steps) or (_UNCHANGED,)
+
+
+def _if_reached(each: Sound, who: str, name: str) -> tuple[str, ...]:
+    if each.left or each.state.held is not None:
+        return ()
+    return (f"If you know that {who} is safe and cannot check in now: afterword hold {name}",)
 
 
 def _after_release(each: Sound, name: str) -> tuple[str, ...]:
@@ -227,6 +236,8 @@ def _lines(each: Entry, now: int) -> list[str]:
         )
     else:
         lines += _dates(each, now)
+    for held in holding.sentences(each.holds, now):
+        line("hold", held)
     for change in each.changes:
         line("change", calendar.change_text(change, now))
     if each.share == "genuine" and each.released is None:

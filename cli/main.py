@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, dict[str, Lazy]]] = {
     "Collaborator": {
         "inbox": Lazy("cli.collaborator", "inbox", "What concerns you, opened on this computer."),
         "drill": Lazy("cli.collaborator", "drill", "Prove that you could open your share today."),
+        "hold": Lazy("cli.hold", "hold", "The journalist was reached: let time stand still."),
         "recover": Lazy("cli.recover", "recover", "After a release: put the archive together again."),
         "give": Lazy("cli.collaborator", "give", "After a release: give your share, without downloading."),
         "leave": Lazy("cli.collaborator", "leave", "Stop being a collaborator of a dossier."),

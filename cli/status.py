@@ -9,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from cli import calendar, terminal
+from cli import calendar, holding, terminal
 from cli.promises import Trouble
 from cli.session import Seen, Session, learn_dossiers, learn_links, proofs, signed_in
 from vault import identity, statements, wire
@@ -72,6 +72,7 @@ class Standing(msgspec.Struct, frozen=True):
     released: int | None
     changes: tuple[wire.Change, ...]
     missing: tuple[str, ...]
+    holds: tuple[holding.Holding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -164,6 +165,7 @@ def standing(session: Session, seen: Seen) -> Standing:
         pushed=state.pushed,
         last_checkin=state.last_checkin,
         released=state.released,
+        holds=holding.read(home, state),
         changes=state.changes,
         missing=state.missing,
     )
@@ -236,6 +238,8 @@ def _render_dossier(one: Standing, now: int) -> list[str]:
     line("shares", f"{one.k} of {len(one.holders)} needed")
     for each in one.holders:
         line("", f"{each.label}{' (you)' if each.me else ''}: {_render_holder(each)}")
+    for held in holding.sentences(one.holds, now):
+        line("hold", held)
     for change in one.changes:
         line("change", calendar.change_text(change, now))
         if mine:

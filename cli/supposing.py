@@ -135,6 +135,9 @@ def switch_of(state: wire.DossierState, now: int) -> Switch:
         renewals=state.renewals,
         ladder=1 if late or stage is Stage.RELEASED else 0,
         pause=pause,
+        held=state.held,
+        holds=0 if state.held is None else 1,
+        crowd=switch.Crowd(state.crowd),
     )
 
 

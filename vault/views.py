@@ -93,6 +93,7 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         held=now.project(seen.switch.held)
         if seen.switch.held is not None and switch.is_held(seen.switch, now.served)
         else None,
+        crowd=seen.switch.crowd.value,
         holds=_holds(records, now, row, seen.switch),
         due=None if seen.switch.due is None else now.project(seen.switch.due),
         renewals=seen.switch.renewals,

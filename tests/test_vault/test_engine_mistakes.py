@@ -435,7 +435,7 @@ def a_hold_that_may_be_replayed(plant: pytest.MonkeyPatch, made: Dossier) -> Non
     def whenever(
         records: Records, custodian: object, now: Moment, account: object, row: Row, *rest: Any
     ) -> None:
-        signed, given = rest
+        _, given = rest
         climb = records.switch(row.id).switch.ladder
         again = msgspec.structs.replace(given, climb=climb, nonce=os.urandom(32).hex())
         fresh = statements.write(again, made.readers[1].keyring.sign)
