@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,44 @@ def test_an_operator_sees_how_things_stand_and_nothing_of_what_is_inside(
         link = server.operator("operator", "invite").out.strip()
         petra = cast.person("Petra")
         assert "You are Petra, a journalist" in petra.join(link).out
+
+
+def test_whoever_runs_a_server_hears_when_nobody_gets_through_and_when_they_do_again(
+    prepared: Frozen, stage: Stage
+) -> None:
+    heard: list[str] = []
+
+    class Watcher(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    outside = ThreadingHTTPServer(("127.0.0.1", 0), Watcher)
+    threading.Thread(target=outside.serve_forever, daemon=True).start()
+    with stage(prepared) as cast:
+        server = cast.server
+        server.stop()
+        server.environment = {"AFTERWORD_HEARTBEAT_URL": f"http://127.0.0.1:{outside.server_port}/ping/x"}
+        server.start()
+        until(lambda: heard, "the outside watcher to hear of it")
+        until(lambda: "last heard that all is well" in server.operator("operator", "status").out, "its mark")
+        assert "The deliverer is up." in server.operator("operator", "status").out
+        with cast.line.cut():
+            until(lambda: "/ping/x/fail" in heard, "the outside watcher to be told")
+            cast.mail.saying("operator@ngo.example", "nobody has got through its public door")
+            seen = json.loads(server.operator("operator", "status", "--json").out)
+            assert (seen["alarm"], seen["gaps"][0]["kind"], seen["gaps"][0]["length"]) == (1, "outage", None)
+        cast.mail.saying("operator@ngo.example", "it can be reached through its public door again")
+        until(lambda: heard[-1] == "/ping/x", "the outside watcher to hear that it is over")
+        assert set(heard) == {"/ping/x", "/ping/x/fail"}
+        # An outage of minutes is the operator's affair alone.
+        assert not [letter for letter in cast.mail.letters if "for a day" in read(letter)]
+    outside.shutdown()
+    outside.server_close()
 
 
 def test_a_server_comes_back_from_a_backup_and_every_switch_begins_its_whole_ladder(
