@@ -243,6 +243,9 @@ def _ascii(address: str) -> str:
     """The address for the envelope. Not every server takes others than ASCII, and none may take a line break."""
     if not address.isascii() or not address.isprintable() or any(sign in address for sign in ' <>"'):
         raise ValueError
+    if not address or address.startswith("@") or address.endswith("@"):
+        # An empty one would be taken: it is where mail servers send their own complaints.
+        raise ValueError
     return address
 
 
