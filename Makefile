@@ -22,12 +22,12 @@ fire: $(READY) ## everything under fire, whole: an hour or more
 	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
 
 # What the tests run beside Python, from Debian's packages.
-TOOLS := zstd sqlite3 openssl nginx chromium strace gcc
+TOOLS := zstd sqlite3 openssl nginx chromium strace gcc systemd-analyze
 
 tools:
 	@PATH="$$PATH:/usr/sbin"; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  [ -z "$$missing" ] || { echo "Installing$$missing; this is needed once." >&2; \
-	  case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
+	  missing=$$(echo "$$missing" | sed "s,gcc,gcc libc6-dev,; s,systemd-analyze,systemd,"); \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
 
 serve: $(READY) ## a server for real use: make serve DATA=folder

@@ -2,7 +2,11 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from vault import wire
 from vault.settings import PORT
@@ -70,3 +74,30 @@ def test_the_unit_does_not_start_a_server_again_whose_disk_fails() -> None:
     assert f"RestartPreventExitStatus={DISK_EXIT}\n" in unit
     assert dict(EXIT_CODES)[DiskFailed] == DISK_EXIT
     assert re.search(r"^WatchdogSec=\d+$", unit, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda unit: unit.stem)
+def test_every_unit_is_closed_as_far_as_systemd_can(unit: Path) -> None:
+    analysed = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert analysed.returncode == 0, analysed.stdout.splitlines()[-1:] + analysed.stderr.splitlines()
+
+
+def test_every_finding_of_the_doctor_stands_in_the_operators_book() -> None:
+    root = DEPLOY.parent
+    said = "".join((root / "cli" / name).read_text() for name in ("checkup.py", "durability.py"))
+    book = (root / "docs" / "operations.md").read_text()
+    for code in re.findall(r'(?:problem|warning)\(\s*"([a-z-]+)"', said):
+        assert f"`{code}`" in book, code
+
+
+def test_every_setting_stands_in_the_operators_book() -> None:
+    source = (DEPLOY.parent / "vault" / "settings.py").read_text()
+    book = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    for name in re.findall(r'(?:setting|number|size)\(\s*"([A-Z_]+)"', source):
+        assert f"AFTERWORD_{name}" in book or f"`_{name}`" in book, name
