@@ -35,6 +35,7 @@ def show(seen: "Glance", settings: Settings) -> str:
         f"Switches: {_counted(seen.stages)}.",
         f"Letters: {_counted(seen.letters)}.",
     ]
+    lines += _crowd(seen)
     if seen.mail_still is not None:
         lines.append(
             f"NO LETTER TO ANYBODY HAS BEEN ACCEPTED FOR {lasted(seen.mail_still)}: nobody is warned of anything. "
@@ -55,6 +56,20 @@ def show(seen: "Glance", settings: Settings) -> str:
     if seen.key_copied is None:
         lines.append("No copy of the server key was ever confirmed; see: afterword operator key")
     return "\n".join(lines)
+
+
+def _crowd(seen: "Glance") -> Iterator[str]:
+    if seen.crowd is None or seen.crowd_age is None:
+        return
+    waits = (
+        "the first of their releases has waited, or waits now"
+        if seen.crowd_waited
+        else "each of their releases will wait once, by twelve hours at most"
+    )
+    yield (
+        f"MANY FELL SILENT TOGETHER: {seen.crowd}, the last of them {lasted(seen.crowd_age)} ago. Can people reach this "
+        f"server, do letters arrive, is a region cut off? If they stay silent, {waits}."
+    )
 
 
 def _counted(counts: dict[str, int]) -> str:

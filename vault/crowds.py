@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from vault import outbox
-from vault.clock import HOUR
+from vault.clock import DAY, HOUR
 from vault.custodian import Custodian
 from vault.letters import Facts, LetterKind
 from vault.plans import CROWD_WAITS
@@ -21,6 +21,7 @@ WITHIN: Final = HOUR
 FEW: Final = 5
 """So many may fall silent together without any alarm, however small the server is."""
 PART: Final = 10
+REMEMBERED: Final = 14 * DAY
 
 
 def is_wave(records: Records, now: Moment) -> bool:
@@ -41,6 +42,12 @@ def note(records: Records, custodian: Custodian, now: Moment, marked: int) -> No
     records.save_wave(Wave(number=number, many=marked, last=now.served, waited=None, wall=now.wall))
     late = records.count_newly_late(now.served - WITHIN)
     outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_CROWD, Facts(many=late))
+
+
+def newest(records: Records, now: Moment) -> Wave | None:
+    """The last wave, if it is not long ago."""
+    wave = records.newest_wave()
+    return None if wave is None or now.served - wave.last > REMEMBERED else wave
 
 
 def tell_waiting(records: Records, custodian: Custodian, now: Moment) -> None:

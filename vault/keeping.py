@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from vault import age, alarms, channels, cooling, identity, ledger, watch
+from vault import age, alarms, channels, cooling, crowds, identity, ledger, watch
 from vault.custodian import Custodian
 from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
@@ -50,6 +50,8 @@ class Glance(msgspec.Struct, frozen=True):
     outside watcher was last heard of, in `lived`. `drift`: how far the clock on the wall has gone off since this boot.
     Accounts: `failing` have an address that accepted nothing for a day, `unreachable` have no address and something
     released to collect. `mail_still`: how long nobody's letter has been accepted, once it is a day.
+    `crowd`: how many fell silent together in the last two weeks, `crowd_age` how long ago the last of them did, in
+    `served`; `crowd_waited`: a release of theirs has waited.
     """
 
     life: str
@@ -75,6 +77,9 @@ class Glance(msgspec.Struct, frozen=True):
     failing: tuple[str, ...]
     unreachable: tuple[str, ...]
     mail_still: int | None
+    crowd: int | None = None
+    crowd_age: int | None = None
+    crowd_waited: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -115,6 +120,7 @@ def glance(records: Records, objects: Objects) -> Glance:
         people = records.accounts()
         oldest = records.oldest_waiting(now.lived)
         ahead = alarms.lead(records.clock) if here else None
+        wave = crowds.newest(records, now)
         return Glance(
             life=now.life,
             lived=now.lived,
@@ -135,6 +141,9 @@ def glance(records: Records, objects: Objects) -> Glance:
             failing=tuple(records.failing_accounts(now.lived - channels.SHOUTS_AFTER, _SHOWN)),
             unreachable=tuple(records.unreachable_readers(_SHOWN)),
             mail_still=channels.standstill(records, now),
+            crowd=None if wave is None else wave.many,
+            crowd_age=None if wave is None else now.served - wave.last,
+            crowd_waited=wave is not None and wave.waited is not None,
             url=server.url,
             stood=row.stood,
             alarm=seen.alarm,

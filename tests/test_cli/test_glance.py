@@ -97,3 +97,11 @@ def test_the_newest_gaps_are_shown_first_and_not_a_hundred_of_them(seen: Glance)
     said = show(msgspec.structs.replace(seen, gaps=gaps), MAIL)
     assert said.count("did not tick") == 5
     assert "1d16h" in said
+
+
+def test_many_who_fell_silent_together_are_loud_until_it_is_long_ago(seen: Glance) -> None:
+    assert "SILENT" not in show(seen, MAIL)
+    crowd = msgspec.structs.replace(seen, crowd=240, crowd_age=3 * HOUR)
+    assert "MANY FELL SILENT TOGETHER: 240" in show(crowd, MAIL)
+    assert "will wait once" in show(crowd, MAIL)
+    assert "has waited" in show(msgspec.structs.replace(crowd, crowd_waited=True), MAIL)

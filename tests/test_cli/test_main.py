@@ -42,7 +42,7 @@ def test_an_unknown_command_imports_nothing_heavy_either() -> None:
 def test_every_command_of_the_design_is_in_the_table() -> None:
     commands = (
         "serve operator doctor join card address passphrase status wipe collaborator dossier brief push bundles arm "
-        "checkin calendar pause resume plan roster destroy cancel inbox drill recover give leave history"
+        "checkin calendar pause resume plan roster destroy cancel inbox drill recover give leave history hold"
     )
     assert set(commands.split()) == set(main.PLACES)
 

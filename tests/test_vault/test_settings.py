@@ -39,6 +39,14 @@ def test_any_setting_may_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert refused.value.code == "bad-setting"
 
 
+def test_that_a_crowd_waits_is_switched_off_by_a_clear_word_only() -> None:
+    assert settings().mass_hold
+    assert settings(MASS_HOLD="on").mass_hold
+    assert not settings(MASS_HOLD="off").mass_hold
+    with pytest.raises(BadUsage, match="on or off"):
+        settings(MASS_HOLD="0")
+
+
 @pytest.mark.parametrize(("scheme", "port"), [("smtp", 25), ("smtp+starttls", 587), ("smtps", 465)])
 def test_each_way_of_mailing_has_its_usual_port(scheme: str, port: int) -> None:
     assert read_mail(f"{scheme}://mail.example", None, None).port == port
@@ -75,7 +83,17 @@ def test_an_address_with_tls_or_on_this_computer_or_an_onion_is_taken(url: str) 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://vault.example", "vault.example", "ftp://vault.example", "https://", "http://onion.example"],
+    [
+        "http://vault.example",
+        "vault.example",
+        "ftp://vault.example",
+        "https://",
+        "http://onion.example",
+        "https://[vault.example",
+        "https://[null]",
+        "https://vault.example:99999",
+        "https://vault.example:0",
+    ],
 )
 def test_no_address_is_taken_over_which_somebody_could_listen(url: str) -> None:
     with pytest.raises(BadUsage) as refused:
