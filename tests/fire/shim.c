@@ -7,12 +7,12 @@
  * Control, from the environment at start or by ctypes in a process that was started with it:
  *   SHIM_FOLDER  shim_folder(path)                 the folder, absolute and without symbolic links; "" for none
  *   SHIM_LOG     shim_log(path)                    append to this file, which lies outside of the folder; "" to stop
- *   SHIM_SHARED  shim_shared(path)                 a file of 8 bytes: several processes count on one number
+ *   SHIM_SHARED  shim_shared(path)                 a file: several processes count on one number, its first 8 bytes
  *   SHIM_MODE=count|before|after|half|error, SHIM_AT, SHIM_ERRNO, SHIM_EVERY, SHIM_ONLY, SHIM_GROUP=1
  *                shim_arm(mode, at, errno, every, only): 0 count, 1 SIGKILL before call `at`, 2 after it, 3 after half
  *                of what it would write, 4 answer `errno` at call `at` (every 0: once, -1: from there on, n: at
  *                `at`, `at + n`, …). `only`: bits 1 << op of the calls that count, 0 for all that change something.
- *                Arming begins to count at nought. SHIM_GROUP: the whole process group dies, not one process.
+ *                Arming begins to count at nought. SHIM_GROUP: every process that shares the number dies, not one.
  *   shim_calls() how many counted calls there were; shim_mark(bytes, length) a line in the log for the reader.
  *
  * THE LOG is records one after the other, each written by one write() to a file opened with O_APPEND. In one process
@@ -67,6 +67,7 @@ enum call { C_MARK, C_WRITE, C_PWRITE, C_WRITEV, C_PWRITEV, C_COPY_FILE_RANGE, C
             C_SYNC_FILE_RANGE, C_RENAME, C_LINK, C_SYMLINK, C_UNLINK, C_RMDIR, C_MKDIR, C_OPEN, C_TRUNCATE, C_FTRUNCATE,
             C_FALLOCATE, C_MMAP };
 enum mode { COUNT, KILL_BEFORE, KILL_AFTER, KILL_HALF, ERROR };
+#define PIDS 500
 #define ANY (~((1ull << MMAP) | (1ull << OPEN) | (1ull << MARK)))
 
 struct head {
@@ -84,7 +85,16 @@ static uint64_t only = ANY, own;
 static uint64_t *counter = &own;
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
-static void child(void) { pthread_mutex_init(&order, NULL); }
+static struct { uint64_t calls, many; int64_t pids[PIDS]; } *shared;
+
+/* Among those that share the number, so that all of them can die together. */
+static void enlist(void) {
+    if (!shared) return;
+    uint64_t place = __atomic_fetch_add(&shared->many, 1, __ATOMIC_SEQ_CST);
+    if (place < PIDS) shared->pids[place] = getpid();
+}
+
+static void child(void) { pthread_mutex_init(&order, NULL); enlist(); }
 
 /* ---- control ---- */
 
@@ -108,11 +118,13 @@ int shim_log(const char *path) {
 
 int shim_shared(const char *path) {
     int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || syscall(SYS_ftruncate, fd, 8) < 0) return -1;
-    void *there = (void *)syscall(SYS_mmap, NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || syscall(SYS_ftruncate, fd, sizeof *shared) < 0) return -1;
+    void *there = (void *)syscall(SYS_mmap, NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     syscall(SYS_close, fd);
     if (there == MAP_FAILED) return -1;
-    counter = there;
+    shared = there;
+    counter = &shared->calls;
+    enlist();
     return 0;
 }
 
@@ -198,8 +210,26 @@ static int inside(char *path) {
 
 /* ---- one call ---- */
 
+/* A number may have been given to somebody else's process since: only one with our own environment is ours. */
+static int is_ours(int64_t pid) {
+    char name[40], said[1 << 16], wanted[PATH_MAX + 16];
+    const char *path = getenv("SHIM_SHARED");
+    if (!path) return 0;
+    snprintf(name, sizeof name, "/proc/%lld/environ", (long long)pid);
+    int fd = syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t length = 0, more;
+    while (length < (ssize_t)sizeof said && (more = syscall(SYS_read, fd, said + length, sizeof said - length)) > 0)
+        length += more;
+    syscall(SYS_close, fd);
+    int size = snprintf(wanted, sizeof wanted, "SHIM_SHARED=%s", path) + 1;
+    return memmem(said, length, wanted, size) != NULL;
+}
+
 static void die(void) {
-    kill(group ? 0 : getpid(), SIGKILL);
+    for (uint64_t each = 0; group && shared && each < shared->many && each < PIDS; each++)
+        if (shared->pids[each] != getpid() && is_ours(shared->pids[each])) kill(shared->pids[each], SIGKILL);
+    kill(getpid(), SIGKILL);
     for (;;) pause();
 }
 
