@@ -67,8 +67,8 @@ def _crowd(seen: "Glance") -> Iterator[str]:
         else "each of their releases will wait once, by twelve hours at most"
     )
     yield (
-        f"MANY FELL SILENT TOGETHER: {seen.crowd}, the last of them {lasted(seen.crowd_age)} ago. Can people reach this "
-        f"server, do letters arrive, is a region cut off? If they stay silent, {waits}."
+        f"MANY FELL SILENT TOGETHER: {seen.crowd}, the last of them {lasted(seen.crowd_age)} ago. Can people reach "
+        f"this server, do letters arrive, is a region cut off? If they stay silent, {waits}."
     )
 
 

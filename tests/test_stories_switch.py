@@ -76,6 +76,35 @@ def test_a_check_in_ends_the_alarm_even_when_its_answer_is_lost(prepared: Frozen
         assert not [each for each in cast.mail.letters if TITLE in read(each) or "numbat" in read(each)]
 
 
+def test_a_colleague_who_has_spoken_with_her_holds_it_under_their_own_name(
+    prepared: Frozen, stage: Stage
+) -> None:
+    with stage(prepared) as cast:
+        ana, bruno, chiara = cast["Ana"], cast["Bruno"], cast["Chiara"]
+        plan_and_arm(ana, "--warn", LONG)
+        bruno.refused("not-possible-now", "hold", TITLE, "--because", "reached", "--yes")
+        fall_silent(ana)
+        cast.mail.saying(bruno.address, "Please try to reach Ana now")
+        (before,) = bruno.ask("inbox")["dossiers"]
+        said = bruno.type("hold", TITLE, "--because", "hospital", answers={"under your name": "y"})
+        assert "is held until" in said.out
+        for name in COLLEAGUES:
+            told = read(cast.mail.saying(cast[name].address, "Bruno has signed that there is news of Ana"))
+            assert "The reason given: in a hospital" in told
+        cast.mail.saying(ana.address, "A colleague, Bruno, has signed that there is news of you")
+        # It is a row like any other: whatever dies, time stands still.
+        cast.server.kill()
+        cast.server.start()
+        (after,) = chiara.ask("inbox")["dossiers"]
+        assert after["projected"][-1]["at"] >= before["projected"][-1]["at"] + 10 * 60_000
+        assert "held by Bruno (in a hospital)" in chiara.type("inbox").out
+        chiara.refused("already-held", "hold", TITLE, "--because", "reached", "--yes")
+        assert "Bruno signed that you were in a hospital" in ana.type("checkin").out
+        for name in COLLEAGUES:
+            cast.mail.saying(cast[name].address, "The alarm about Ana is over")
+        assert [each["index"] for each in history(cast, "held")] != []
+
+
 def check_calendar_file(text: str) -> None:
     """RFC 5545 as far as a telephone reads it, and nothing that tells whoever looks over a shoulder."""
     assert text.startswith("BEGIN:VCALENDAR\r\n")
