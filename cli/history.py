@@ -195,7 +195,7 @@ def _reads(each: wire.HistoryEntry) -> bool:
 def _read(each: wire.HistoryEntry) -> dict[str, Any]:  # Any: it is looked at before it is believed
     try:
         read = msgspec.json.decode(each.entry)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -10,6 +10,7 @@ from vault.errors import Malformed, Refused
 
 SMALLEST: Final = 4096
 LARGEST: Final = 64 * 1024
+_BAD: Final = "This is not a brief as Afterword writes it; ask the journalist to write it again."
 
 
 def write_brief(text: str) -> bytes:
@@ -34,9 +35,9 @@ def read_brief(plaintext: bytes) -> str:
         text = plaintext.rstrip(b"\0").decode()
         written = write_brief(text)
     except (UnicodeDecodeError, Refused):
-        written = b""
+        raise Malformed(_BAD) from None
     if written != plaintext:
-        raise Malformed("This is not a brief as Afterword writes it; ask the journalist to write it again.")
+        raise Malformed(_BAD)
     return text
 
 

@@ -190,9 +190,13 @@ def is_local(url: str) -> bool:
 
 
 def _usable(url: str) -> bool:
-    parts = urlsplit(url)
-    local = is_local(url) or (parts.hostname or "").endswith(".onion")
-    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
+    try:
+        parts = urlsplit(url)
+        local = is_local(url) or (parts.hostname or "").endswith(".onion")
+        there = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, no such port
+        return False
+    return there and (parts.scheme == "https" or (parts.scheme == "http" and local))
 
 
 def check_url(url: str) -> None:

@@ -69,6 +69,7 @@ WHO: Final = {
     ("GET", f"{D}/brief"): EITHER,
     ("GET", f"{D}/proofs"): EITHER,
     ("GET", f"{D}/release"): EITHER,
+    ("POST", f"{D}/release"): EITHER,
     ("POST", f"{D}/statements"): EITHER,
     ("GET", f"{D}/heads"): READER,
     ("POST", f"{D}/heads"): OWNER,
@@ -399,7 +400,7 @@ def test_whoever_may_comes_in_and_whoever_may_not_is_told_that_there_is_nothing(
 
 def takes_effect(method: str, rule: str) -> bool:
     """Where the real thing would change the house for those who come after."""
-    return method == "POST" and rule.endswith(("/statements", "/heads", "/rosters"))
+    return method == "POST" and rule.endswith(("/statements", "/heads", "/rosters", "/release"))
 
 
 def test_an_ex_collaborator_is_a_stranger_to_what_was_theirs(house: House) -> None:
