@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from vault.errors import Conflict, Refused
+from vault.errors import Conflict, Damaged, Refused
 
 _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
@@ -128,6 +128,9 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
         _migrate(db)
+    except UnicodeDecodeError:  # SQLite quotes the damaged page in its own complaint
+        db.close()
+        raise Damaged(f"{path} is damaged; restore this home from the paper words.") from None
     except BaseException:
         db.close()
         raise

@@ -158,7 +158,7 @@ class Home:
 
     def fact(self, name: str) -> bytes | None:
         row = self.db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else _blob(row[0])
 
     def remember(self, name: str, value: bytes) -> None:
         self.db.execute(
@@ -211,7 +211,7 @@ class Home:
 
     def cards(self) -> list[KnownCard]:
         rows = self.db.execute("SELECT envelope, label, role, compared FROM cards ORDER BY folded, role")
-        return [KnownCard(identity.read_card(bytes(card)), *rest) for card, *rest in rows.fetchall()]
+        return [KnownCard(identity.read_card(_blob(card)), *rest) for card, *rest in rows.fetchall()]
 
     def pin(self, card: ContactCard, label: str, role: Role, compared: int | None = None) -> None:
         """Remember a card. Untrusted with code `card-changed` if its person or label is known with another."""
@@ -319,7 +319,7 @@ class Home:
     def rosters(self, dossier: str) -> list[bytes]:
         """Envelopes that were verified when they were stored, epoch by epoch."""
         rows = self.db.execute("SELECT envelope FROM rosters WHERE dossier = ? ORDER BY epoch", (dossier,))
-        return [bytes(row[0]) for row in rows.fetchall()]
+        return [_blob(row[0]) for row in rows.fetchall()]
 
     def remember_roster(self, dossier: str, epoch: int, envelope: bytes) -> None:
         """Untrusted with code `roster-forked` if another roster was seen for this epoch."""
@@ -328,7 +328,7 @@ class Home:
             (kept,) = self.db.execute(
                 "SELECT envelope FROM rosters WHERE dossier = ? AND epoch = ?", (dossier, epoch)
             ).fetchone()
-            if bytes(kept) != envelope:
+            if _blob(kept) != envelope:
                 raise Untrusted(
                     f"The server shows another roster for epoch {epoch} of dossier {dossier[:8]} than before; "
                     "do nothing with this dossier until you have spoken with the others.",
@@ -347,7 +347,7 @@ class Home:
         row = self.db.execute(
             "SELECT blob FROM pending WHERE dossier = ? AND kind = ?", (dossier, kind)
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else _blob(row[0])
 
     def drop_pending(self, dossier: str, kind: str) -> None:
         self.db.execute("DELETE FROM pending WHERE dossier = ? AND kind = ?", (dossier, kind))
@@ -370,7 +370,16 @@ class Home:
 
     def _number(self, name: str) -> int | None:
         value = self.fact(name)
+        if value is not None and not (value.isdigit() and len(value) < 20):
+            raise Damaged(f"{self.path / STATE} has no number in {name}; restore this home from the paper words.")
         return None if value is None else int(value)
+
+
+def _blob(value: object) -> bytes:
+    """What a column of bytes holds; a damaged page may hold anything."""
+    if not isinstance(value, bytes):
+        raise Damaged("A row of this home does not read; restore it from the paper words.")
+    return value
 
 
 def _exists(path: Path) -> Refused:
