@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from tests.world import TICK, Dossier, Person, Snapshot, World, an_armed_dossier
-from vault import crowds, holds, ledger, orders, outbox, service, statements, switch, watch, wire
+from vault import crowds, holds, ledger, orders, outbox, parcels, service, statements, switch, watch, wire
 from vault.couriers import Parcel, TemporaryFailure
 from vault.errors import AfterwordError, Conflict
 from vault.plans import Plan
@@ -95,9 +95,7 @@ def a_letter_goes_out_although_its_first_deliverer_died(made: Dossier) -> None:
     made.world.delivering = False
     until(made, Stage.REMINDED, 80)
     made.world.courier.carried.clear()
-    with pytest.MonkeyPatch.context() as shorter:
-        shorter.setattr(outbox, "LEASE", 10 * TICK)
-        claimed = outbox.claim(made.world.records, 100)
+    claimed = outbox.claim(made.world.records, 100, 10 * TICK)
     assert len(claimed) == 1
     # The deliverer dies here, before it has said a word to anybody.
     live(made, 5)
@@ -309,8 +307,8 @@ def outage_counted(plant: pytest.MonkeyPatch, made: Dossier) -> None:
 def letter_marked_sent_before_sending(plant: pytest.MonkeyPatch, made: Dossier) -> None:
     claim = outbox.claim
 
-    def claim_and_settle(records: Records, limit: int) -> list[Letter]:
-        found = claim(records, limit)
+    def claim_and_settle(records: Records, limit: int, length: int | None = None) -> list[Letter]:
+        found = claim(records, limit, length)
         with records.transaction() as now:
             for each in found:
                 records.settle_letter(each.id, "accepted", now.lived)
@@ -341,12 +339,12 @@ def check_then_act(plant: pytest.MonkeyPatch, made: Dossier) -> None:
 
 
 def no_stable_message_id(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    write = outbox._write
+    write = parcels.write
 
     def another_id(*given: object) -> list[Parcel]:
         return [replace(each, message_id=f"<{os.urandom(8).hex()}@x>") for each in write(*given)]  # type: ignore[arg-type]
 
-    plant.setattr(outbox, "_write", another_id)
+    plant.setattr(outbox, "write_parcels", another_id)
 
 
 def late_check_in_accepted(plant: pytest.MonkeyPatch, made: Dossier) -> None:
