@@ -148,7 +148,8 @@ def _tell_reached(
 ) -> None:
     told = set()
     for letter in records.accepted_letters(dossier.id, climb):
-        if LetterKind(letter.kind) not in _ALARMS or letter.address in told:
+        # One whose kind does not read is no alarm that anybody got.
+        if letter.kind not in _ALARMS or letter.address in told:
             continue
         told.add(letter.address)
         _all_clear(records, custodian, now, dossier, kind, letter)

@@ -65,7 +65,8 @@ class Database(Protocol):
         ...
 
     def check(self, *tables: str) -> None:
-        """Read every page and every reference, or these tables and their indexes; Damaged if anything does not hold."""
+        """Read every page and every reference, or these tables, their indexes and what tables there should be; Damaged
+        if anything does not hold."""
         ...
 
     def migrate(self) -> None:

@@ -492,17 +492,17 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
 
 
 def _shape(connection: sqlite3.Connection) -> _Shape:
-    """Every table with its columns, every index with its own, and the names of all else."""
+    """Every table with its columns, every index with its own, and the words of every trigger."""
+    details = {
+        "table": 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)',
+        "index": "SELECT name FROM pragma_index_info(?)",
+    }
+    words = "SELECT sql FROM sqlite_schema WHERE name = ?"
     found = connection.execute(
         "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
     ).fetchall()
-    columns = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
-    indexed = "SELECT name FROM pragma_index_info(?)"
     return {
-        (kind, name): connection.execute({"table": columns, "index": indexed}[kind], (name,)).fetchall()
-        if kind in {"table", "index"}
-        else []
-        for kind, name in found
+        (kind, name): connection.execute(details.get(kind, words), (name,)).fetchall() for kind, name in found
     }
 
 

@@ -12,6 +12,10 @@ _STEPS = """
 ALTER TABLE switches ADD COLUMN held BIGINT;
 ALTER TABLE switches ADD COLUMN holds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE switches ADD COLUMN crowd INTEGER NOT NULL DEFAULT 0;
+DROP INDEX switches_due;
+CREATE INDEX switches_due ON switches (due, dossier) WHERE due IS NOT NULL;
+DROP INDEX switches_behind;
+CREATE INDEX switches_late ON switches (era, dossier) WHERE stage IN ('reminded', 'warned', 'grace');
 CREATE INDEX switches_armed ON switches (stage) WHERE stage = 'armed';
 CREATE INDEX switches_newly_late ON switches (crowd, entered, stage, renewals)
     WHERE stage = 'reminded' AND renewals = 0;

@@ -1,10 +1,36 @@
 """SQL about switches and about service time."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from vault import switch
 from vault.errors import Damaged, StaleVersion
 from vault.service import Service
+from vault.storage import database
 from vault.storage.records.rows import Hold, Row, Rows, ShownHold, Wave
 from vault.switch import Stage, Switch
+
+# As in the migration that made the sums: a bit that flips in one of these would move a switch at the wrong time.
+_SERVICE: Final = {"at": 3, "lived": 5, "served": 7, "probed": 11, "grown": 13, "era": 17, "stood": 19}
+_SWITCH: Final = {
+    "version": 5,
+    "every": 7,
+    "remind": 11,
+    "warn": 13,
+    "grace": 17,
+    "entered": 19,
+    "due": 23,
+    "trying": 29,
+    "era": 31,
+    "renewals": 37,
+    "ladder": 41,
+    "pause": 43,
+    "held": 47,
+    "holds": 53,
+    "crowd": 59,
+}
+_STAGE: Final = 3
+_NOTHING: Final = -7
 
 
 class Versioned(Row, frozen=True):
@@ -45,7 +71,7 @@ class Switches(Rows):
         if row is None:
             raise Damaged(f"Dossier {dossier} has no switch; it stands still until the operator restores it.")
         version, since = row["version"], row["since"]
-        if type(version) is not int or type(since) is not int:
+        if type(version) is not int or type(since) is not int or not _adds_up(row, _SWITCH):
             raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
         return Versioned(dossier, switch.read_switch(dict(row)), version, since)
 
@@ -90,15 +116,29 @@ class Switches(Rows):
             )
         ]
 
-    def switches_behind(self, era: int, limit: int, after: str = "") -> list[str]:
-        """Late switches that have not taken note of the newest gap."""
+    def switches_out_of_time(self, limit: int) -> list[str]:
+        """Switches whose `due` is no number: a damaged value that no time would ever reach."""
         return [
             str(row["dossier"])
             for row in self.db.all(
-                "SELECT dossier FROM switches WHERE stage IN ('reminded', 'warned', 'grace') AND era < :era "
-                "AND dossier > :after ORDER BY dossier LIMIT :limit",
+                "SELECT dossier FROM switches WHERE due > :most ORDER BY due LIMIT :limit",
+                most=2**63 - 1,
+                limit=limit,
+            )
+        ]
+
+    def switches_behind(
+        self, era: int, limit: int, after: tuple[int, str] = (-1, "")
+    ) -> list[tuple[int, str]]:
+        """`(era, dossier)` of late switches that have not taken note of the newest gap, from behind `after` on."""
+        return [
+            (int(row["era"]), str(row["dossier"]))
+            for row in self.db.all(
+                "SELECT era, dossier FROM switches WHERE stage IN ('reminded', 'warned', 'grace') AND era < :era "
+                "AND (era > :last OR (era = :last AND dossier > :dossier)) ORDER BY era, dossier LIMIT :limit",
                 era=era,
-                after=after,
+                last=after[0],
+                dossier=after[1],
                 limit=limit,
             )
         ]
@@ -206,6 +246,8 @@ class Switches(Rows):
         row = self.db.one("SELECT * FROM service WHERE id = 1")
         if row is None:
             return None
+        if not _adds_up(row, _SERVICE):
+            raise Damaged("The row of service time does not add up; restore the database from a backup.")
         try:
             return Service(**{name: row[name] for name in Service.__slots__})
         except (TypeError, KeyError, IndexError) as wrong:
@@ -252,3 +294,14 @@ class Switches(Rows):
 
     def save_url(self, url: str | None) -> None:
         self.db.run("UPDATE server SET url = :url WHERE id = 1", url=url)
+
+
+def _adds_up(row: database.Row, weights: Mapping[str, int]) -> bool:
+    """Whether the columns still have the sum that the database noted when they were written."""
+    total = ord(row["stage"][:1] or "\0") * _STAGE if isinstance(row.get("stage"), str) else 0
+    for name, weight in weights.items():
+        value = _NOTHING if row[name] is None else row[name]
+        if type(value) is not int:
+            return False
+        total += weight * value
+    return bool(total == row["total"])
