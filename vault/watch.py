@@ -24,6 +24,7 @@ BATCH: Final = 200
 STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL})
 # What is owed the all-clear when the climb ends.
 _ALARMS: Final = switch.LADDER_LETTERS | switch.HOLD_LETTERS
+_BELOW: Final = (-(2**63), "")
 _CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 
 log = logging.getLogger("afterword.watch")
@@ -293,17 +294,25 @@ class Watch:
         return done
 
     def _late(self, now: Moment) -> Iterator[list[str]]:
-        # The list is made before anything moves, so that no switch is moved twice in one tick.
+        # The list is made before anything moves, so that no switch is moved twice in one tick. It begins below every
+        # number, and ends where a page brings nothing new: a damaged one must neither hide a switch nor be found for
+        # ever.
         names: list[str] = []
-        behind = ""
+        behind = _BELOW
         while page := self._records.switches_behind(now.era, BATCH, behind):
-            names += page
+            names += [dossier for _, dossier in page]
+            if page[-1] == behind:
+                break
             behind = page[-1]
         known = set(names)
-        after = (-1, "")
+        after = _BELOW
         while due := self._records.due_switches(now.served, BATCH, after):
             names += [dossier for _, dossier in due if dossier not in known]
+            if due[-1] == after:
+                break
             after = due[-1]
+        # What no time would ever reach is looked at as well, so that it is missed.
+        names += self._records.switches_out_of_time(BATCH)
         for start in range(0, len(names), BATCH):
             yield names[start : start + BATCH]
 

@@ -1,0 +1,160 @@
+"""One row of one dossier is damaged, column by column: everybody else's life goes on as if nothing were (S11, S12).
+
+Rule of this room: what is damaged stands still or goes without; it never releases early, and it never takes anybody
+else with it.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.fire import tally
+from tests.world import Dossier, Snapshot, World, an_armed_dossier, until
+from vault import release
+from vault.clock import DAY, HOUR
+from vault.errors import Damaged
+from vault.statements import Release, peek
+from vault.switch import Stage
+
+TABLES = {
+    "switches": "dossier = :dossier",
+    "dossiers": "id = :dossier",
+    "collaborators": "dossier = :dossier",
+    "accounts": "id = :hers",
+    "statements": "account = :hers",
+    "addresses": "account = :hers",
+}
+GARBAGE = ("garbage", b"\xff\xfe", -(2**62), 2.5)
+_SKIPPED = {
+    # Nothing reads them to decide anything, or they are names that only a foreign row could contradict.
+    ("switches", "anew"),
+}
+
+
+class Lives:
+    """Ana's dossier, which is damaged, and Olga's, which is not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(folder)
+        self.ana = an_armed_dossier(self.world)
+        self.olga = _second(self.world)
+        for each in (self.ana, self.olga):
+            each.hers.check_in()
+        self.hers = self.ana.hers.account.id
+        self.start: Snapshot = self.world.snapshot()
+
+    def damage(self, table: str, column: str, value: object) -> bool:
+        """False where the server does not even start: a row that points at nothing is found before anything moves."""
+        self.world.rewind(self.start)
+        self.world.database.close()
+        database = sqlite3.connect(self.world.folder / "afterword.db")
+        given = {"value": value, "dossier": self.ana.id, "hers": self.hers}
+        database.execute("PRAGMA foreign_keys = OFF")
+        database.execute(
+            f"UPDATE OR IGNORE {table} SET {column} = :value WHERE {TABLES[table]}",  # noqa: S608 our own names
+            given,
+        )
+        database.commit()
+        database.close()
+        try:
+            self.world.reopen()
+        except Damaged:
+            return False
+        return True
+
+
+def _second(world: World) -> Dossier:
+    olga = world.journalist("olga")
+    olga.confirm("olga@example.org")
+    readers = [olga.colleague(f"friend {number}") for number in range(2)]
+    for number, each in enumerate(readers):
+        each.confirm(f"f{number}@example.org")
+    made = olga.create(readers, 2)
+    made.push()
+    made.prove()
+    made.arm()
+    return made
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return Lives(tmp_path_factory.mktemp("server"))
+
+
+def columns(world: World, table: str) -> list[str]:
+    return [
+        str(row["name"])
+        for row in world.database.all("SELECT name FROM pragma_table_info(:table)", table=table)
+    ]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_damaged_column_of_one_dossier_holds_up_another(lives: Lives, table: str) -> None:
+    world, olga = lives.world, lives.olga
+    cases = [
+        (column, value)
+        for column in columns(world, table)
+        for value in GARBAGE
+        if (table, column) not in _SKIPPED
+    ]
+    for place, (column, value) in enumerate(cases):
+        if place % tally.size(3, 1):
+            continue
+        tally.count("damaged columns")
+        if not lives.damage(table, column, value):
+            continue
+        told = f"{table}.{column} = {value!r}"
+        world.skip(37 * HOUR)
+        world.pass_time(30 * world.tick)
+        assert olga.stage is Stage.REMINDED, told
+        assert [each.to for each in world.courier.carried].count("olga@example.org") == 1, told
+        assert olga.hers.check_in()[1] == [], told
+        assert olga.stage is Stage.ARMED, told
+        due = world.records.switch(olga.id).switch.due
+        assert due is not None
+        row = world.database.one("SELECT COUNT(*) AS many FROM releases")
+        if row is None or row["many"]:
+            tally.wrong("early")
+            pytest.fail(f"{told}: something was released after 37 hours")
+
+
+def test_a_switch_that_time_can_never_find_is_named_all_the_same(lives: Lives) -> None:
+    """An end that is no number is never reached: in silence, but for this."""
+    for value in ("garbage", b"\xff"):
+        lives.damage("switches", "due", value)
+        lives.world.clock.at += lives.world.tick
+        assert lives.world.watch.tick().standing == [lives.ana.id]
+
+
+@pytest.mark.parametrize("column", ["envelope", "acknowledgement", "hash"])
+def test_a_damaged_last_check_in_holds_up_no_release(lives: Lives, column: str) -> None:
+    """S12 and `never forgotten` pull apart here: the release goes without the last sign of life, and says so."""
+    world, ana = lives.world, lives.ana
+    lives.damage("addresses", "created", 1)  # nothing that matters
+    row = world.database.one(
+        "SELECT hash FROM statements WHERE kind = 'checkin' AND account = :a", a=lives.hers
+    )
+    assert row is not None
+    world.database.close()
+    database = sqlite3.connect(world.folder / "afterword.db")
+    database.execute("PRAGMA foreign_keys = OFF")
+    database.execute(
+        f"UPDATE statements SET {column} = ? WHERE hash = ?",  # noqa: S608 our own names
+        ("spoilt", row["hash"]),
+    )
+    database.commit()
+    database.close()
+    world.reopen()
+    until(ana, Stage.RELEASED)
+    shown = release.show(world.records, world.custodian, ana.readers[0].account, ana.id)
+    signed = peek(shown.release.encode())
+    assert isinstance(signed, Release)
+    if column in {"envelope", "hash"}:
+        assert (signed.checkin, shown.checkin) == (None, None)
+        world.pass_time(DAY // 24)
+        rows = world.database.all("SELECT facts FROM outbox WHERE kind = 'operator-trouble'")
+        assert any(b"does not read" in bytes(each["facts"]) for each in rows)
+    world.pass_time(30 * world.tick)
+    told = {to for to, kind in world.letters() if kind == "release"}
+    assert told >= {"c1@example.org", "c2@example.org", "c3@example.org"}
