@@ -173,7 +173,9 @@ def _choose(
     # However many are due, only so many are looked at: a window of the oldest, and the first of so many lanes.
     window = records.due_letters(lived, WINDOW)
     found = []
-    if len(window) == WINDOW:
+    if len(window) < WINDOW:
+        after = ""  # these are all
+    else:
         lanes, after = records.lanes_due(after, lived, LANES, limit + len(without))
         for lane in lanes:
             first = None if lane in without else records.first_due(lane, lived)
@@ -183,13 +185,15 @@ def _choose(
                 after = lane
                 break
     seen = {letter.id for letter in found}
-    found += [each for each in window if each.id not in seen and lane_of(each) not in without]
     turns: Counter[str] = Counter()
     order = []
-    for letter in found:
-        order.append((turns[lane_of(letter)], letter.next, letter.id, letter))
-        turns[lane_of(letter)] += 1
-    return [letter for *_, letter in sorted(order, key=lambda each: each[:3])[:limit]], after
+    for letter in window:
+        lane = lane_of(letter)
+        if letter.id not in seen and lane not in without:
+            order.append((turns[lane], letter.next, letter.id, letter))
+            turns[lane] += 1
+    order.sort(key=lambda each: each[:3])
+    return [*found, *(letter for *_, letter in order)][:limit], after
 
 
 def give_back(records: Records, letters: Sequence[Letter]) -> None:
