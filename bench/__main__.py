@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import lane, rates, startup, transfers
+from bench import lane, rates, scale, startup, transfers
 from bench.meter import Broke, Figure
 
 MB, GIB = 10**6, 2**30
@@ -27,6 +27,7 @@ def measures(quick: bool) -> dict[str, Callable[[Path], Iterator[Figure]]]:
         "checkins": lambda at: rates.checkins(at, 50 if quick else 300, times),
         "letters": lambda at: rates.letters(at, 50 if quick else 300, times),
         "lane": lambda at: lane.lane(at, 50 if quick else 400),
+        "scale": lambda at: scale.scale(at, scale.SIZES[:2] if quick else scale.SIZES),
         "speed": lambda at: transfers.speed(at, 100 * MB if quick else GIB, times),
         "increments": lambda at: transfers.increments(at, 100 * MB if quick else GIB, times),
         "memory": lambda at: transfers.memory(at, (100 * MB, 400 * MB) if quick else (100 * MB, 4 * GIB)),

@@ -203,7 +203,7 @@ def watch(settings: Settings, parent: int | None, pulse: int | None, address: st
     vault = compose.open_vault(settings)
     compose.remember_url(vault)
     door = compose.door(vault, address or address_here(settings), PROBE_PATIENCE)
-    chores = []
+    chores = [Chore("look", compose.examiner(vault), compose.CHECKED)]
     if settings.heartbeat_url is not None:
         outside = Heartbeat(settings.heartbeat_url, settings.probe_proxy)
         chores.append(Chore("heartbeat", compose.heartbeat(vault, outside), FRESH_TICKS * settings.tick))

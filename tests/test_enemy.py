@@ -33,6 +33,7 @@ class DoorTo(Door):
     """A public door behind which one application stands."""
 
     def __init__(self, app: Flask) -> None:
+        super().__init__("http://door.invalid")
         self._client = app.test_client()
 
     def health(self, mark: str | None = None) -> wire.Health | None:
@@ -325,7 +326,7 @@ def test_an_index_that_lost_a_line_stops_the_watch_instead_of_hiding_a_switch(
         replace(original.settings, low_water=0), world.records, world.objects, world.custodian
     )
     with pytest.raises(Damaged):
-        compose.watch_ticker(vault, lambda said: None)()
+        compose.examiner(vault)()
 
 
 def test_no_chain_of_rosters_grows_beyond_what_its_readers_can_take(

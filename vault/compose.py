@@ -150,6 +150,7 @@ def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:
     )
 
 
+@keeping.told("What is restored")
 def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[int, Copied]:
     """A server out of a backup (a file, or the newest in a folder), only where there is none yet.
 
@@ -203,6 +204,8 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
             raise Conflict("Another process reads what is being restored; try again.", code="busy")
     finally:
         database.close()
+    for left in _beside(draft):
+        left.unlink(missing_ok=True)
     # Only now is there a server under its name.
     draft.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
@@ -279,14 +282,8 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
     ballast = Ballast(vault.settings.data, vault.settings.low_water)
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
-    checked = [-CHECKED]
 
     def tick() -> None:
-        boot = vault.records.clock.boot()
-        if boot - checked[0] >= CHECKED:
-            # An index that has lost a line would let its switch stand still for ever, and say nothing.
-            vault.records.db.check(*VITAL)
-            checked[0] = boot
         if ballast.mind():
             say("The disk is full. The room kept for check-ins is given up now; make room at once.")
         ticked = keeper.tick()
@@ -303,6 +300,22 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
             _tidy(vault)
 
     return tick
+
+
+def examiner(vault: Vault) -> Callable[[], None]:
+    """Reads what is vital, every page and index of it: an index that has lost a line would let its switch stand still
+    for ever, and say nothing. In a thread of its own, because a million switches take minutes; and then it rests for
+    twenty times as long as it took."""
+    rested = [0]
+
+    def examine() -> None:
+        began = vault.records.clock.boot()
+        if began >= rested[0]:
+            vault.records.db.check(*VITAL)
+            ended = vault.records.clock.boot()
+            rested[0] = ended + 20 * (ended - began)
+
+    return examine
 
 
 def _tidy(vault: Vault) -> None:

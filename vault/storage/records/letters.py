@@ -106,14 +106,14 @@ class Letters(Rows):
         )
 
     def withdraw_letters(self, dossier: str, kinds: Iterable[str], lived: int) -> None:
-        for kind in kinds:
-            self.db.run(
-                "UPDATE outbox SET state = 'withdrawn', settled = :lived "
-                "WHERE dossier = :dossier AND state = 'waiting' AND kind = :kind",
-                dossier=dossier,
-                kind=kind,
-                lived=lived,
-            )
+        named = {f"kind{place}": kind for place, kind in enumerate(sorted(kinds))}
+        self.db.run(
+            "UPDATE outbox SET state = 'withdrawn', settled = :lived "  # noqa: S608 names are ours
+            f"WHERE dossier = :dossier AND state = 'waiting' AND kind IN ({', '.join(':' + each for each in named)})",
+            dossier=dossier,
+            lived=lived,
+            **named,
+        )
 
     def withdraw_letters_about(self, letter: str, kind: str, lived: int) -> None:
         self.db.run(
