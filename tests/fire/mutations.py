@@ -16,12 +16,59 @@ LONGEST: Final = 64 * 1024
 _DEEP: Final = 20_000
 # What parsers fall over.
 _BITS: Final = (
-    b"\0", b"\xff", b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\n", b"\r\n", b" ",
-    b'"', b"\\", b"\\u0000", b"\\ud800", b"\\udc00\\ud800", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"{}",
-    b"-", b"--", b"-0", b"0x10", b"1e999", b"-1e-999", b"NaN", b"Infinity", b"0.5", b"00", b"9007199254740992",
-    b"-9007199254740993", b"18446744073709551616", b"9" * 400, b"=", b"==", b"AA==", b"/../", b"..", b"%00", b"\xe2\x80\xae",
-    b"age-encryption.org/v1\n", b"-> ", b"--- ", b"-> scrypt AAAA 1\n", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\x1f\x8b",
-)  # fmt: skip
+    b"\0",
+    b"\xff",
+    b"\xff\xfe",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b'"',
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    b"\\udc00\\ud800",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"true",
+    b"{}",
+    b"-",
+    b"--",
+    b"-0",
+    b"0x10",
+    b"1e999",
+    b"-1e-999",
+    b"NaN",
+    b"Infinity",
+    b"0.5",
+    b"00",
+    b"9007199254740992",
+    b"-9007199254740993",
+    b"18446744073709551616",
+    b"9" * 400,
+    b"=",
+    b"==",
+    b"AA==",
+    b"/../",
+    b"..",
+    b"%00",
+    b"\xe2\x80\xae",
+    b"age-encryption.org/v1\n",
+    b"-> ",
+    b"--- ",
+    b"-> scrypt AAAA 1\n",
+    b"\x28\xb5\x2f\xfd",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+)
 _NUMBER: Final = re.compile(rb"-?\d+")
 _MEMBER: Final = re.compile(rb'"[a-zA-Z_0-9]{1,40}":(?:"[^"\\]*"|-?\d+|null|true|false)')
 _KEY: Final = re.compile(rb'"([a-zA-Z_0-9]{1,40})":')
@@ -104,16 +151,51 @@ def _overwrite(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
 
 
 def _number(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
-    wild = (b"0", b"-1", b"1", b"1.0", b"1e3", b"-0", b"9007199254740991", b"9007199254740992", b"-9007199254740992",
-            b"4294967296", b"18446744073709551615", b"18446744073709551616", b"9" * 4_000, b"1" + b"0" * 300 + b".0",
-            b'"1"', b"null", b"true", b"[]", b"01", b"255", b"256", b"65536")  # fmt: skip
+    wild = (
+        b"0",
+        b"-1",
+        b"1",
+        b"1.0",
+        b"1e3",
+        b"-0",
+        b"9007199254740991",
+        b"9007199254740992",
+        b"-9007199254740992",
+        b"4294967296",
+        b"18446744073709551615",
+        b"18446744073709551616",
+        b"9" * 4_000,
+        b"1" + b"0" * 300 + b".0",
+        b'"1"',
+        b"null",
+        b"true",
+        b"[]",
+        b"01",
+        b"255",
+        b"256",
+        b"65536",
+    )
     return _replace_one(chance, _NUMBER, data, chance.choice(wild))
 
 
 def _value(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     deep = chance.choice((b"[" * _DEEP + b"]" * _DEEP, b'{"a":' * _DEEP + b"1" + b"}" * _DEEP, b"[" * _DEEP))
-    wild = (b"null", b"true", b'""', b"{}", b"[]", b"[null]", b"0", b"-1", b'"\\u0000"', b'"\\ud800"', b'"' + b"x" * 30_000 + b'"', deep,
-            b'"' + chance.randbytes(8) + b'"', b"1e400")  # fmt: skip
+    wild = (
+        b"null",
+        b"true",
+        b'""',
+        b"{}",
+        b"[]",
+        b"[null]",
+        b"0",
+        b"-1",
+        b'"\\u0000"',
+        b'"\\ud800"',
+        b'"' + b"x" * 30_000 + b'"',
+        deep,
+        b'"' + chance.randbytes(8) + b'"',
+        b"1e400",
+    )
     return _replace_one(chance, _VALUE, data, chance.choice(wild))
 
 
@@ -156,8 +238,18 @@ def _unknown_key(chance: random.Random, data: bytes, _: Sequence[bytes]) -> byte
 
 
 def _string(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
-    wild = (b'""', b'"\\u0041"', b'"' + chance.randbytes(5) + b'"', b'"\xed\xa0\x80"', b'"\\uD834"', b'"' + b"\\\\" * 500 + b'"', b"7",
-            b'"\xe2\x80\xae"', b'"' + "٣".encode() * 32 + b'"', b'"' + b"0" * 64 + b'\\n"')  # fmt: skip
+    wild = (
+        b'""',
+        b'"\\u0041"',
+        b'"' + chance.randbytes(5) + b'"',
+        b'"\xed\xa0\x80"',
+        b'"\\uD834"',
+        b'"' + b"\\\\" * 500 + b'"',
+        b"7",
+        b'"\xe2\x80\xae"',
+        b'"' + "٣".encode() * 32 + b'"',
+        b'"' + b"0" * 64 + b'\\n"',
+    )
     return _replace_one(chance, _STRING, data, chance.choice(wild))
 
 
@@ -185,9 +277,16 @@ def _base64_otherwise(chance: random.Random, data: bytes, _: Sequence[bytes]) ->
         return data + b"\n"
     one = chance.choice(found)
     other = chance.choice(
-        (one[0].rstrip(b"="), one[0] + b"=", one[0][:8] + b"\n" + one[0][8:], one[0].replace(b"+", b"-").replace(b"/", b"_"),
-         one[0][:-1] + bytes([one[0][-1] ^ 1]), one[0] + b"\0", b" " + one[0])
-    )  # fmt: skip
+        (
+            one[0].rstrip(b"="),
+            one[0] + b"=",
+            one[0][:8] + b"\n" + one[0][8:],
+            one[0].replace(b"+", b"-").replace(b"/", b"_"),
+            one[0][:-1] + bytes([one[0][-1] ^ 1]),
+            one[0] + b"\0",
+            b" " + one[0],
+        )
+    )
     return data[: one.start()] + other + data[one.end() :]
 
 
@@ -208,10 +307,34 @@ def _itself(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
 
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
-    _flip, _flip, _flip, _set, _cut, _cut, _repeat, _swap, _splice, _splice, _insert, _insert, _overwrite, _number, _number,
-    _value, _value, _member_twice, _swap_values, _key, _unknown_key, _string, _inside_base64, _base64_otherwise, _case,
-    _length, _itself,
-)  # fmt: skip
+    _flip,
+    _flip,
+    _flip,
+    _set,
+    _cut,
+    _cut,
+    _repeat,
+    _swap,
+    _splice,
+    _splice,
+    _insert,
+    _insert,
+    _overwrite,
+    _number,
+    _number,
+    _value,
+    _value,
+    _member_twice,
+    _swap_values,
+    _key,
+    _unknown_key,
+    _string,
+    _inside_base64,
+    _base64_otherwise,
+    _case,
+    _length,
+    _itself,
+)
 
 
 def _span(chance: random.Random, data: bytes) -> tuple[int, int]:

@@ -153,8 +153,12 @@ def _age() -> Iterator[Parser]:
         write=lambda value: age.seal_payload(value[1], FILE_KEY, lambda count: value[0]),
     )
     locked = [age.seal_with_passphrase(data, PASSPHRASE, chance, 1) for data in (b"", b"secret" * 20)]
-    yield Parser("age file under a passphrase", _cheaply(lambda data: (data, age.open_with_passphrase(data, PASSPHRASE))), locked,
-                 write=lambda value: _known(value[0], locked))  # fmt: skip
+    yield Parser(
+        "age file under a passphrase",
+        _cheaply(lambda data: (data, age.open_with_passphrase(data, PASSPHRASE))),
+        locked,
+        write=lambda value: _known(value[0], locked),
+    )
     recipients = [str(IDENTITY.recipient).encode(), str(age.Identity(bytes(32)).recipient).encode()]
     yield Parser(
         "age recipient", text(age.Recipient.read), recipients, write=lambda value: str(value).encode()
@@ -168,8 +172,12 @@ def _age() -> Iterator[Parser]:
             )
         )
     ]
-    yield Parser("keyring", _cheaply(lambda data: identity.read_keyring(data, PASSPHRASE)), rings,
-                 wrap=lambda data: age.seal_with_passphrase(data, PASSPHRASE, chance, 1))  # fmt: skip
+    yield Parser(
+        "keyring",
+        _cheaply(lambda data: identity.read_keyring(data, PASSPHRASE)),
+        rings,
+        wrap=lambda data: age.seal_with_passphrase(data, PASSPHRASE, chance, 1),
+    )
 
 
 def _known(data: bytes, among: Sequence[bytes]) -> bytes:
@@ -199,8 +207,12 @@ def _signed() -> Iterator[Parser]:
         "envelope", opened, envelopes, write=lambda value: envelope.sign(value.kind, value.payload, KEY)
     )
     yield Parser("envelope, peeked at", envelope.peek, [*envelopes, envelope.sign("arm", b"{}", OTHER_KEY)])
-    yield Parser("verify key", text(VerifyKey.read), [KEY.verify_key.hex.encode(), OTHER_KEY.verify_key.hex.encode()],
-                 write=lambda value: value.hex.encode())  # fmt: skip
+    yield Parser(
+        "verify key",
+        text(VerifyKey.read),
+        [KEY.verify_key.hex.encode(), OTHER_KEY.verify_key.hex.encode()],
+        write=lambda value: value.hex.encode(),
+    )
     good = [each for each in vectors("statements") if each["expect"] == "ok"]
     for name, kind in statements.KINDS.items():
         samples = [each["payload"].encode() for each in good if each["kind"] == name]
@@ -229,8 +241,13 @@ def _signed() -> Iterator[Parser]:
     chains = [each for each in vectors("roster") if "payload" in each or "roster" in each]
     rosters_there = [each["payload"].encode() for each in good if each["kind"] == "roster"]
     assert rosters_there or chains
-    yield Parser("roster", lambda data: rosters.read_roster(data, KEY.verify_key), rosters_there,
-                 wrap=lambda data: _as_signed("roster", data), write=lambda value: statements.write(value, KEY))  # fmt: skip
+    yield Parser(
+        "roster",
+        lambda data: rosters.read_roster(data, KEY.verify_key),
+        rosters_there,
+        wrap=lambda data: _as_signed("roster", data),
+        write=lambda value: statements.write(value, KEY),
+    )
 
 
 def _as_signed(kind: str, data: bytes) -> bytes:
@@ -250,8 +267,13 @@ def _plain() -> Iterator[Parser]:
     pages = [unpadded(briefs.write_brief(page)) for page in ("Call Lia first.", "ñ" * 3_000)]
     yield Parser("brief", briefs.read_brief, pages, padded(briefs.SMALLEST), briefs.write_brief)
     named = [unpadded(titles.write_title(DOSSIER, title)) for title in ("Quarry", "Кража")]
-    yield Parser("title", lambda data: titles.read_title(data, DOSSIER), named, padded(titles.SIZE),
-                 lambda value: titles.write_title(DOSSIER, value))  # fmt: skip
+    yield Parser(
+        "title",
+        lambda data: titles.read_title(data, DOSSIER),
+        named,
+        padded(titles.SIZE),
+        lambda value: titles.write_title(DOSSIER, value),
+    )
 
 
 def entries() -> list[tree.Entry]:
@@ -348,8 +370,13 @@ def _at_home() -> Iterator[Parser]:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     card = identity.read_card(identity.write_card("Ana", KEYRING, 1, "cli"))
     server = Keyring.from_seed(RootSeed(bytes(32)))
-    with Home.create(place / "home", url="https://vault.example", keyring=b"", card=card,
-                     server=identity.read_card(identity.write_card("S", server, 1, "server"))) as home:  # fmt: skip
+    with Home.create(
+        place / "home",
+        url="https://vault.example",
+        keyring=b"",
+        card=card,
+        server=identity.read_card(identity.write_card("S", server, 1, "server")),
+    ) as home:
         home.finish_joining(1)
         home.pin(card, "Bruno", "collaborator", 5)
         home.save_pending(DOSSIER, "roster-2", b"{}")
@@ -414,10 +441,18 @@ def _bodies() -> Iterator[Parser]:
     for kind in sorted({*_below(wire.Request), *_below(wire.Answer)}, key=lambda each: each.__name__):
         samples = [wire.write(each) for each in EXAMPLES if type(each) is kind]
         if samples:
-            yield Parser(f"body: {kind.__name__}", lambda data, kind=kind: wire.read(data, kind), samples,
-                         write=lambda value, kind=kind: _the_same_again(value, kind))  # fmt: skip
-    yield Parser("sealed blob", text(wire.read_blob), [b"YWdl", b"YWdlLWVuY3J5cHRpb24ub3JnL3YxCg==", b""],
-                 write=lambda value: wire.write_blob(value).encode())  # fmt: skip
+            yield Parser(
+                f"body: {kind.__name__}",
+                lambda data, kind=kind: wire.read(data, kind),
+                samples,
+                write=lambda value, kind=kind: _the_same_again(value, kind),
+            )
+    yield Parser(
+        "sealed blob",
+        text(wire.read_blob),
+        [b"YWdl", b"YWdlLWVuY3J5cHRpb24ub3JnL3YxCg==", b""],
+        write=lambda value: wire.write_blob(value).encode(),
+    )
 
 
 def _below(kind: type) -> Iterator[type]:
