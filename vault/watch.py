@@ -351,9 +351,9 @@ class Watch:
         """Those that could not be marked."""
         try:
             with self._records.transaction() as now:
-                for name in names:
-                    apply(self._records, self._custodian, now, name, Crowded())
-                crowds.note(self._records, self._custodian, now, len(names))
+                marked = sum(self._mark_one(now, name) for name in names)
+                if marked:
+                    crowds.note(self._records, self._custodian, now, marked)
         except Exception as reason:
             if len(names) > 1:
                 return {wrong for name in names for wrong in self._mark([name], done)}
@@ -361,6 +361,11 @@ class Watch:
             done.standing.append(names[0])
             return set(names)
         return set()
+
+    def _mark_one(self, now: Moment, dossier: str) -> bool:
+        """Whether it was this watch that marked it."""
+        before = self._records.switch(dossier).switch.crowd
+        return apply(self._records, self._custodian, now, dossier, Crowded()).crowd is not before
 
     def _consider_take_over(self, now: Moment) -> None:
         row = self._records.service()

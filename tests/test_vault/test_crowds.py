@@ -14,7 +14,7 @@ from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
 from vault.switch import Crowd, Stage
-from vault.watch import Watch
+from vault.watch import Ticked, Watch
 
 SOON = Plan(24 * HOUR, 12 * HOUR, 12 * HOUR, 48 * HOUR)
 LATER = Plan(1_000 * HOUR, 12 * HOUR, 12 * HOUR, 48 * HOUR)
@@ -111,6 +111,16 @@ def test_a_wave_that_grows_is_told_once(world: World) -> None:
     wave = world.records.newest_wave()
     assert wave is not None
     assert (wave.number, wave.many) == (1, 12)
+
+
+def test_what_another_watch_has_marked_already_is_not_counted_again(world: World) -> None:
+    several = some_dossiers(world, *[SOON] * 6)
+    world.skip(25 * HOUR)
+    assert world.watch._mark([each.id for each in several], Ticked()) == set()
+    wave = world.records.newest_wave()
+    assert wave is not None
+    assert wave.many == 6
+    assert told(world) == ["operator-crowd"]
 
 
 def test_who_holds_a_release_of_a_crowd_holds_it_besides(world: World) -> None:
