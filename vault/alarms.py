@@ -9,7 +9,7 @@ import logging
 from enum import IntEnum
 from typing import Final
 
-from vault import outbox
+from vault import channels, outbox
 from vault.clock import MINUTE, SECOND, Clock
 from vault.custodian import Custodian
 from vault.errors import Damaged
@@ -97,6 +97,7 @@ def ailments(records: Records, mail: bool) -> tuple[str, ...]:
             "not-ticking": not now.exact or seen.beat is None or boot - seen.beat > FRESH_TICKS * tick,
             "door-shut": row.stood > FRESH_TICKS * tick,
             "switch-stands-still": bool(records.due_switches(now.served - LATE_TICKS * tick, 1)),
+            "mail-dead": mail and channels.standstill(records, now) is not None,
             "letters-waiting": due is not None and now.lived - due > AGAIN_TICKS * tick,
             "not-delivering": mail and now.lived - (seen.delivered or 0) > STILL_TICKS * tick,
         }

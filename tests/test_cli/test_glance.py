@@ -105,3 +105,16 @@ def test_many_who_fell_silent_together_are_loud_until_it_is_long_ago(seen: Glanc
     assert "MANY FELL SILENT TOGETHER: 240" in show(crowd, MAIL)
     assert "will wait once" in show(crowd, MAIL)
     assert "has waited" in show(msgspec.structs.replace(crowd, crowd_waited=True), MAIL)
+
+
+def test_mail_that_stands_still_is_said_loudly_and_no_account_is_blamed(seen: Glance) -> None:
+    dead = msgspec.structs.replace(seen, mail_still=30 * HOUR, failing=("0a1b",))
+    said = show(dead, MAIL)
+    assert "NO LETTER TO ANYBODY HAS BEEN ACCEPTED FOR 1d6h" in said
+    assert "0a1b" not in said
+
+
+def test_accounts_that_letters_do_not_reach_are_named_by_their_id(seen: Glance) -> None:
+    said = show(msgspec.structs.replace(seen, failing=("0a1b",), unreachable=("2c3d",)), MAIL)
+    assert "An address of account 0a1b has accepted no letter for a day." in said
+    assert "Account 2c3d has something released to collect, and no address" in said

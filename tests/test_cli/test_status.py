@@ -147,3 +147,15 @@ def test_a_dossier_that_the_server_has_forgotten_is_named(bureau: Bureau) -> Non
     assert "DOES NOT SHOW" not in bureau.does("status")
     bureau.restore(before)
     assert "Harbour: THE SERVER DOES NOT SHOW THIS DOSSIER" in bureau.does("status")
+
+
+def test_an_address_of_mine_that_failed_for_a_day_shouts_and_a_short_failure_does_not() -> None:
+    def address(since: int | None) -> wire.AddressState:
+        return wire.AddressState("0a" * 8, "ana@example.org", "en", "Reminder", "", True, since, None)
+
+    assert status.failing((address(None), address(NOW - HOUR)), NOW) == ()
+    failing = status.failing((address(NOW - DAY),), NOW)
+    assert failing == ("ana@example.org",)
+    said = status.render(a_status(failing=failing))
+    assert "NO LETTER HAS BEEN ACCEPTED BY ana@example.org FOR A DAY" in said
+    assert "afterword address add" in said

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.world import Dossier, World, an_armed_dossier, until
-from vault import accounts, channels, keeping, statements
+from vault import accounts, alarms, channels, keeping, statements
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, TemporaryFailure
 from vault.plans import Plan
@@ -113,6 +113,7 @@ def test_mail_that_stands_still_for_a_day_is_told_to_the_operator_at_the_server_
     assert seen(world).mail_still is None
     live(world, 6)
     still = seen(world).mail_still
+    assert "mail-dead" in alarms.ailments(world.records, True)
     assert still is not None
     assert DAY <= still <= DAY + 3 * HOUR
     world.courier.answer = None

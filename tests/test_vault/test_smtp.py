@@ -469,3 +469,65 @@ def test_a_server_that_is_silent_in_the_tls_handshake_is_not_waited_for_for_ever
         outcome = courier.carry(a_parcel())
         courier.close()
     assert outcome == TemporaryFailure("the mail server took too long")
+
+
+def dripping(first: bytes, then: bytes) -> Script:
+    """Says `first` and lets `then` fall byte by byte, for as long as somebody listens."""
+
+    def script(connection: socket.socket, next_line: Callable[[], bytes]) -> None:
+        connection.sendall(first)
+        pause = threading.Event()
+        for number in range(400):
+            if pause.wait(0.02):
+                return
+            connection.sendall(then[number % len(then) : number % len(then) + 1])
+
+    return script
+
+
+def test_a_tls_handshake_that_drips_is_cut_off(certificate: tuple[Path, Path]) -> None:
+    """A record of sixteen thousand bytes, one by one: no single read ever takes too long."""
+    with a_scripted_server(dripping(b"\x16\x03\x03\x3f\xff", b"\x02")) as port:
+        courier = SmtpCourier(
+            Mail("127.0.0.1", port, "tls", None, None, SENDER),
+            authorities=certificate[0],
+            patience=10,
+            whole_patience=0.3,
+        )
+        outcome = courier.carry(a_parcel())
+        courier.close()
+    assert isinstance(outcome, TemporaryFailure)
+
+
+def test_nobody_waits_for_a_farewell_that_drips() -> None:
+    def script(connection: socket.socket, next_line: Callable[[], bytes]) -> None:
+        says(QUIT=b"")(connection, next_line)
+        dripping(b"", b"221-bye\r\n")(connection, next_line)
+
+    assert against(script) == [Accepted()]
+
+
+def test_after_the_dot_a_server_may_take_its_time() -> None:
+    """Whoever hung up on it would send it the same letter again and again, and never hear that it was taken."""
+
+    def thorough(connection: socket.socket, next_line: Callable[[], bytes]) -> None:
+        connection.sendall(b"220 hello\r\n")
+        while line := next_line():
+            verb = line.split()[0].upper()
+            if verb == b"DATA":
+                connection.sendall(b"354 go on\r\n")
+                while next_line() != b".\r\n":
+                    pass
+                threading.Event().wait(0.6)
+            connection.sendall(b"250 well\r\n")
+
+    assert against(thorough, patience=0.3) == [Accepted()]
+
+
+@pytest.mark.parametrize("to", ["", "@", "@example.org", "ana@"])
+def test_an_address_that_is_empty_is_not_handed_over(to: str) -> None:
+    """Mail servers take the empty one: it is where their own complaints go."""
+    with a_server() as (sink, port):
+        [outcome] = carried(Mail("127.0.0.1", port, "none", None, None, SENDER), a_parcel(to=to))
+    assert isinstance(outcome, PermanentFailure)
+    assert sink.letters == []

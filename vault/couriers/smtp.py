@@ -13,7 +13,6 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
@@ -72,9 +71,9 @@ class SmtpCourier:
 
     def carry(self, parcel: Parcel) -> Outcome:
         try:
-            letter = write_letter(parcel)
             envelope = (_ascii(parcel.sender), _ascii(parcel.to))
-        except (ValueError, MessageError, OverflowError, OSError):  # the last two: a date beyond the calendar
+            letter = write_letter(parcel)
+        except Exception:  # what the standard library raises for an address that is none is anybody's guess
             return PermanentFailure("the address or the letter cannot be written as mail")
         try:
             with self._deadline():
