@@ -44,6 +44,7 @@ _MIGRATIONS: Final = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIM
 _Shape = dict[tuple[str, str], list[tuple[Value, ...]]]
 _CHECKPOINT_AFTER: Final = 64  # commits of this process
 _LARGE_LOG: Final = 4 << 20
+_NARROW: Final = 4 << 20  # bytes left on the disk
 _BLOCK: Final = 1 << 20
 # A sector that does not read is damage; whatever else fails is a write, or stands before one.
 _READING: Final = frozenset(
@@ -219,11 +220,15 @@ class SqliteDatabase:
                 self._disk.check()
             with self._translated():
                 connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as wrong:
             # A full disk or an I/O error may have rolled back already.
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+            if isinstance(wrong, NoSpace):
+                # The log's own room can be used again, for whoever comes next.
+                with suppress(AfterwordError), self._translated():
+                    self._checkpoint(connection, 0, "RESTART")
             raise
         finally:
             connection.state = "idle"
@@ -233,21 +238,26 @@ class SqliteDatabase:
     def _shorten_log(self, connection: "_Connection") -> None:
         """Now and then after a commit, which is durable whatever becomes of this."""
         self._commits += 1
-        if self._commits % _CHECKPOINT_AFTER:
-            return
         try:
             with self._translated():
-                if self._log.stat().st_size >= _LARGE_LOG:
-                    self._checkpoint(connection, 0)
+                state = os.statvfs(self._path.parent)
+                # On a disk that is nearly full the log stays short, and keeps the room that it has.
+                narrow = state.f_bavail * state.f_frsize < _NARROW
+                often = self._commits % _CHECKPOINT_AFTER == 0
+                if narrow or (often and self._log.stat().st_size >= _LARGE_LOG):
+                    self._checkpoint(connection, 0, "RESTART" if narrow else "TRUNCATE")
         except AfterwordError:
             # Who reads stands in the way, or the disk is full: another time. But a disk that fails is the end.
             self._disk.check()
 
-    def _checkpoint(self, connection: "_Connection", patience: int) -> bool:
-        """Bring the log into the file; true if nobody stood in the way for `patience` ms and the log is empty now."""
+    def _checkpoint(
+        self, connection: "_Connection", patience: int, how: Literal["TRUNCATE", "RESTART"] = "TRUNCATE"
+    ) -> bool:
+        """Bring the log into the file; true if nobody stood in the way for `patience` ms, and it begins anew: empty,
+        or in the room that it has."""
         connection.execute(f"PRAGMA busy_timeout = {patience}")
         try:
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         return not busy
