@@ -22,7 +22,7 @@ fire: $(READY) ## everything under fire, whole: an hour or more
 	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
 
 # What the tests run beside Python, from Debian's packages.
-TOOLS := zstd sqlite3 openssl nginx chromium strace gcc systemd-analyze chromium
+TOOLS := zstd sqlite3 openssl nginx chromium strace gcc systemd-analyze
 
 tools:
 	@PATH="$$PATH:/usr/sbin"; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
