@@ -365,9 +365,6 @@ def _broken(contents: Contents) -> tuple[Problem, ...]:
 
 def _post_collected(home: "Home", remote: "Remote", keyring: "Keyring", case: Case) -> None:
     created = SystemClock().wall()
-    if hasattr(os, "sync"):
-        # The letters end with this, so what they were about must outlive a power cut.
-        os.sync()
 
     def make(seq: int) -> Collected:
         return Collected(case.server, case.dossier, seq, case.roster.hash.hex(), created)

@@ -249,6 +249,11 @@ class Remote:
                     raise
                 self._connection.wait(attempt, tell=attempt > 0)
                 start = self._held(path, len(data))
+            except Untrusted as spoilt:
+                if spoilt.code != "object-mismatch" or not start:
+                    raise
+                # What the server held of it was spoilt, by a power cut perhaps, and is discarded.
+                start = 0
         tell(len(data))
 
     def get_object(

@@ -26,6 +26,7 @@ from tests.fire.outage import MEMORY, Ready  # noqa: E402
 from tests.fire.powercut import SYNCED  # noqa: E402
 from vault.errors import AfterwordError  # noqa: E402
 
+SLOW: Final = 6
 KEYS: Final = (b"sealed under the first passphrase" * 40, b"sealed under the second one" * 50)
 DOSSIER: Final = archive_world.DOSSIER
 
@@ -176,7 +177,7 @@ def push(killed: bool = False) -> Ready:
             world.server = kept
             shutil.rmtree(out, ignore_errors=True)
 
-    return Ready("push-killed" if killed else "push", top, play, judge)
+    return Ready("push-killed" if killed else "push", top, play, judge, SLOW)
 
 
 def recover() -> Ready:
@@ -203,7 +204,6 @@ def recover() -> Ready:
         sync = os.sync
 
         def synced() -> None:
-            sync()
             shim.mark(SYNCED.decode())
 
         os.sync = synced

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vault import deposit
+from cli import home, journal, recovery
+from vault import compose, keeping
 from vault.storage import files, folders, sqlite
 from vault.storage.objects import Stored
 
@@ -37,10 +38,34 @@ def no_object_fsync(plant: pytest.MonkeyPatch) -> None:
     plant.setattr(files.FileObjects, "_put_into_place", in_haste)
 
 
+def plain_folders(plant: pytest.MonkeyPatch) -> None:
+    """A folder is made, and what is promised inside of it before the folder itself is on disk."""
+
+    def made(folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    for room in (folders, keeping, compose, home, journal):
+        plant.setattr(room, "make_folder", made)
+
+
+def collected_too_soon(plant: pytest.MonkeyPatch) -> None:
+    """The server is told that the archive is here, and it is in memory only."""
+
+    class WithoutSync:
+        sync = staticmethod(lambda: None)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+    plant.setattr(recovery, "os", WithoutSync())
+
+
 MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "normal": normal,
     "no-folder-fsync": no_folder_fsync,
     "no-object-fsync": no_object_fsync,
+    "plain-folders": plain_folders,
+    "collected-too-soon": collected_too_soon,
 }
 
 
@@ -50,6 +75,3 @@ def planted(name: str | None) -> Iterator[None]:
         if name is not None:
             MISTAKES[name](plant)
         yield
-
-
-__all__ = ["MISTAKES", "deposit", "planted"]

@@ -36,6 +36,8 @@ from tests.fire.shim import REFUSED, Call, Op
 
 SECTORS: Final = (512, 4_096)
 BIG: Final = 900_000
+PROMISED: Final = 4
+"""So many images at least of a moment at which something was promised."""
 SYNCED: Final = b"sync()"
 """A mark that stands for sync(), which names no file and so is not in the log."""
 
@@ -498,7 +500,12 @@ class Cut:
 
 
 def cuts(
-    disk: Disk, log: Sequence[Call], many: int, chance: random.Random, part: tuple[int, int] = (0, 1)
+    disk: Disk,
+    log: Sequence[Call],
+    many: int,
+    chance: random.Random,
+    part: tuple[int, int] = (0, 1),
+    promised: int = PROMISED,
 ) -> Iterator[Cut]:
     """Cuts all along the log, about `many` of them, each image once; fewer where there are not as many.
 
@@ -519,7 +526,13 @@ def cuts(
         if number % part[1] != part[0]:
             continue
         # What an early moment could not use is left for the later ones.
-        share = max(1, (many - given) // max(1, (len(log) - number) // part[1] + 1))
+        expected = (many - given) / ((len(log) - number) // part[1] + 1)
+        share = int(expected) + (chance.random() < expected % 1)
+        # The moment after a promise is the one to look at, and the end is after all of them.
+        if number == len(log):
+            share = max(share, 2 * len(KINDS))
+        elif call is not None and call.op is Op.MARK:
+            share = max(share, promised)
         fresh = 0
         for attempt in range(max(len(KINDS), 3 * share) if disk.pending() else 1):
             if fresh >= share:

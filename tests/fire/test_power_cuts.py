@@ -1,10 +1,18 @@
 """The power goes at any moment, and the disk keeps what it likes of what was not made safe."""
 
+import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.fire import shim, tally
 from tests.fire.powercut import KINDS, Disk, Image, Stage, cuts
 from tests.fire.shim import Call, Op
 
@@ -168,3 +176,80 @@ def test_an_image_is_laid_over_the_last_one_to_the_byte(tmp_path: Path) -> None:
             for each in folder.rglob("*")
         }
         assert there == wanted
+
+
+# The program on it.
+
+IMAGES = tally.size(5_600, 130_000)
+
+
+def outage(*flows: str, images: int, mistake: str | None = None) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """What tests/fire/outage.py answers, workflow by workflow; it runs under the shim, so in a process of its own."""
+    more = [] if mistake is None else ["--mistake", mistake]
+    root = Path(__file__).parents[2]
+    running = subprocess.Popen(
+        [sys.executable, "-P", "-m", "tests.fire.outage", *flows, "--images", str(images), *more],
+        cwd=root,
+        env={**shim.environment(), "PYTHONPATH": f"{root}:{root / 'tests'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # What it says meanwhile (a push that goes on with an interrupted one) must not fill the pipe.
+    said: list[str] = []
+    with running, ThreadPoolExecutor(1) as aside:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        reading = aside.submit(lambda: said.extend(running.stderr or ()))
+        for line in running.stdout:
+            yield json.loads(line)
+        reading.result()
+    assert running.returncode == 0, "".join(said)[-4_000:]
+
+
+def flows() -> list[str]:
+    made = subprocess.run(
+        [sys.executable, "-c", "from tests.fire import outage; print(*outage.all_flows())"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.split()
+
+
+def test_no_power_cut_breaks_a_promise() -> None:
+    names = flows()
+    seen, wrong = set(), []
+    for found in outage(*names, images=IMAGES // len(names)):
+        tally.count("power cuts", found["images"])
+        seen.add(found["flow"])
+        wrong += found["wrong"]
+        print(found)
+        # A log that is nearly empty would show nothing.
+        assert found["calls"] > 20
+        assert found["images"] > 20
+    for each in wrong:
+        kinds = {"forgotten": "lost check-ins", "when it was told": "lost check-ins", "'early'": "early"}
+        for sign in (sign for sign in kinds if sign in each):
+            tally.wrong(kinds[sign])
+    assert not wrong, "\n".join(wrong)
+    assert seen == set(names)
+
+
+MISTAKES = {
+    "synchronous=NORMAL": ("many-check-ins", "normal", 600),
+    "no fsync of the folder after a rename": ("upload", "no-folder-fsync", 200),
+    "object row before the object's fsync": ("upload", "no-object-fsync", 200),
+    "folders made without a fsync above them": ("found-afar", "plain-folders", 300),
+    "collected before the archive is on disk": ("recover", "collected-too-soon", 100),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_power_cut_shows_a_planted_mistake(name: str) -> None:
+    flow, mistake, images = MISTAKES[name]
+    (found,) = outage(flow, images=images, mistake=mistake)
+    print(found)
+    assert found["broken"] > 0
+    tally.killed(name, f"test_power_cuts: {found['broken']} of {found['images']} images of {flow}")

@@ -183,6 +183,24 @@ def test_a_cut_upload_goes_on_where_it_stopped(server: Loopback, remote: Remote)
     assert len(puts) == 3
 
 
+def test_what_a_power_cut_spoilt_of_an_upload_is_sent_again_from_its_beginning(
+    server: Loopback, remote: Remote
+) -> None:
+    name, data = an_object()
+    server.partial[name] = bytes(1_000_000)
+    told: list[int] = []
+    remote.put_object(DOSSIER, name, data, told.append, resuming=True)
+    assert server.objects[name] == data
+    assert sum(told) == OBJECT_SIZE
+
+
+def test_bytes_that_never_fit_their_name_are_refused_at_once(server: Loopback, remote: Remote) -> None:
+    _, data = an_object()
+    with pytest.raises(Untrusted):
+        remote.put_object(DOSSIER, "00" * 32, data)
+    assert len([each for each in server.asked if each.startswith("PUT")]) == 1
+
+
 def test_an_upload_of_an_earlier_process_goes_on_where_it_stopped(server: Loopback, remote: Remote) -> None:
     name, data = an_object()
     server.partial[name] = data[:1_000_000]
