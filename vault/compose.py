@@ -112,7 +112,8 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
             _forget_drafts(settings.server_key_file)
             return False
         if not settings.server_key_file.exists():
-            _write_key(settings.server_key_file, age.Identity(os.urandom(32)))
+            with keeping.told("The server key"):
+                _write_key(settings.server_key_file, age.Identity(os.urandom(32)))
         key = read_key(settings.server_key_file)
         keyring, card = custodian.found(key, label, clock.wall(), os.urandom)
         with database.transaction():
@@ -194,8 +195,8 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
         if unsound and not anyway:
             raise Refused(
                 f"This backup does not keep what its server had promised, in {len(unsound)} places: {unsound[0]}. "
-                "Nothing was restored. Take an older backup; if none is sound, --anyway restores what is, and names the "
-                "rest.",
+                "Nothing was restored. Take an older backup; if none is sound, --anyway restores what is, and names "
+                "the rest.",
                 code="unsound",
             )
         back = keeping.bring_objects(vault.records, vault.objects, file.parent, anyway=anyway)
@@ -240,10 +241,11 @@ def read_key(path: Path) -> age.Identity:
 
 def make_key(path: Path) -> None:
     """A server key for a server still to be founded. Never over one that is there."""
-    try:
-        _write_key(path, age.Identity(os.urandom(32)))
-    except FileExistsError:
-        raise Refused(f"{path} exists; a server key is never overwritten.", code="key-exists") from None
+    with keeping.told("The server key"):
+        try:
+            _write_key(path, age.Identity(os.urandom(32)))
+        except FileExistsError:
+            raise Refused(f"{path} exists; a server key is never overwritten.", code="key-exists") from None
 
 
 def _write_key(path: Path, key: age.Identity) -> None:

@@ -19,6 +19,8 @@ from vault.storage.records.rows import Account
 from vault.switch import Stage
 
 _PAGE: Final = 1_000
+# Of a value of another type than its column's, the second two.
+_DAMAGE: Final = (AfterwordError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,15 @@ def _of_account(records: Records, custodian: Custodian, name: str) -> Iterator[F
         if account is None:
             raise Damaged("it cannot be found under its own name")
         chain = _chain(records, account)
-    except AfterwordError as wrong:
+    except _DAMAGE as wrong:
         yield Flaw(of, str(wrong))
         return
-    for hash, signed in records.acknowledgements_of(name):
+    for hash in records.names_of_statements(name):
         try:
-            said = statements.read(signed, custodian.card.verify_key, Acknowledgement)
+            stored = records.statement(hash)
+            if stored is None:
+                raise Damaged("it cannot be found under its own name")
+            said = statements.read(stored.acknowledgement, custodian.card.verify_key, Acknowledgement)
         except AfterwordError:
             yield Flaw(of, f"the acknowledgement of statement {hash[:8]} is not signed by this server")
             continue
@@ -111,5 +116,5 @@ def _of_dossier(records: Records, custodian: Custodian, name: str) -> Iterator[F
         statements.read(released.checkin, VerifyKey.read(journalist.checkin), CheckIn)
         if envelope.statement_hash(released.checkin).hex() != said.checkin:
             raise Damaged("its release names another check-in than the one beside it")
-    except AfterwordError as wrong:
+    except _DAMAGE as wrong:
         yield Flaw(of, str(wrong))

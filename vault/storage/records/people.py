@@ -43,13 +43,12 @@ class People(Rows):
         """The ids of all accounts, whether or not their rows read."""
         return [str(row["id"]) for row in self.db.all("SELECT id FROM accounts ORDER BY id")]
 
-    def acknowledgements_of(self, account: str) -> list[tuple[str, bytes]]:
-        """By the hash of its statement, every answer that was signed for this account."""
+    def names_of_statements(self, account: str) -> list[str]:
+        """The hashes of every statement that this account was answered to, whether or not their rows read."""
         return [
-            (str(row["hash"]), bytes(row["acknowledgement"]))
+            str(row["hash"])
             for row in self.db.all(
-                "SELECT hash, acknowledgement FROM statements WHERE account = :account ORDER BY hash",
-                account=account,
+                "SELECT hash FROM statements WHERE account = :account ORDER BY hash", account=account
             )
         ]
 
