@@ -302,9 +302,9 @@ def test_greylisting_for_an_hour_costs_an_hour_and_not_more_than_the_back_off(st
     with stand.scene(stand.armed) as scene:
         scene.server.fault = Fault("RCPT", b"450 4.2.0 greylisted, try again in an hour\r\n")
         scene.enter(Stage.REMINDED)
-        scene.live(HOUR, 30)
+        scene.live(HOUR, 12)
         scene.server.fault = None
-        scene.live(80 * MINUTE, 40)
+        scene.live(80 * MINUTE, 8)
         assert {copy.to for copy in scene.server.accepted()} == set(HERS)
         judge(scene)
 
@@ -386,7 +386,7 @@ RELEASES = [
 def dead_for_ten_days(scene: Scene, fault: Fault) -> None:
     scene.server.fault = fault
     scene.enter(Stage.RELEASED)
-    scene.live(10 * DAY, 20)
+    scene.live(10 * DAY, 8)
     waiting = {row.state for row in scene.rows() if row.kind == LetterKind.RELEASE}
     assert waiting == {"waiting"}
     scene.server.fault = None
