@@ -4,7 +4,9 @@ Rule of this room: each workflow can be run again from its beginning, and says i
 happened before; scrypt is left out, since no disk hears of it.
 """
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -238,7 +240,8 @@ def _keep_sealed(folder: Path, promises: Promises) -> None:
     real = sealed._lines_of
     sealed._lines_of = lambda remote, dossier, journalist, heads: b"heads\n"
     try:
-        sealed.keep(_Remote(), "d" * 32, card, [Signed()], folder / "kept")  # type: ignore[arg-type, list-item]  # as little of each as it asks for
+        with contextlib.redirect_stderr(io.StringIO()):
+            sealed.keep(_Remote(), "d" * 32, card, [Signed()], folder / "kept")  # type: ignore[arg-type, list-item]  # as little of each as it asks for
     finally:
         sealed._lines_of = real
     promises.say("did", step="kept")

@@ -27,6 +27,7 @@ from vault import compose, watch
 from vault.couriers import MemoryCourier, Outcome, Parcel
 from vault.settings import Settings, read_settings
 from vault.storage.database import open_database
+from vault.storage.disk import Disk
 from vault.storage.objects import open_objects
 from vault.storage.records import Records
 
@@ -94,12 +95,10 @@ class Server(World):
         if clock is not None:
             self.clock = copy.copy(clock)
         settings = settings_of(folder, self.short)
-        self.database = open_database(settings.database)
+        disk = Disk()
+        self.database = open_database(settings.database, disk)
         self.database.migrate()
-        self.assemble(settings)
-
-    def assemble(self, settings: Settings) -> None:
-        vault = compose.assemble(settings, self.database, open_objects(settings.objects))
+        vault = compose.assemble(settings, self.database, open_objects(settings.objects, disk))
         self.records = Records(self.database, self.clock, self.tick)
         self.vault = replace(vault, records=self.records)
         self.custodian, self.objects = vault.custodian, vault.objects

@@ -5,6 +5,7 @@ run in a child.
 """
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -21,19 +22,20 @@ from tests.fire.stand import KILLED, Promises, Said, a_folder, in_fork, play, re
 from vault.errors import AfterwordError
 
 ROOT: Final = Path(__file__).parents[2]
-EVERYTHING: Final = frozenset(Op) - {Op.MMAP, Op.MARK}
+FAILED_FOR_GOOD: Final = frozenset({errno.EIO, errno.EROFS})
+WRITES: Final = frozenset({Op.WRITE, Op.FSYNC, Op.FDATASYNC})
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a workflow is interrupted. `opens`: opening a file counts as a call too."""
+    """Where a workflow is interrupted. `only`: names of the calls that count, else all that change something."""
 
     flow: str
     mode: str = "COUNT"
     at: int = 0
     errno: int = 0
     every: int = 0
-    opens: bool = False
+    only: tuple[str, ...] = ()
     to_the_end: bool = False
     mutant: str | None = None
     log: str | None = None
@@ -41,13 +43,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What came of it. `raised`: the error as (type, code or None, its last lines); `late`: promises after it."""
+    """What came of it. `raised`, and `again` in the same process when the fault was gone: the error as (type, code
+    or None, its last lines). `refused`: calls and paths. `late`: acknowledgements given after the disk had failed."""
 
     calls: int
     killed: bool
     raised: tuple[str, str | None, str] | None
-    late: int
     again: tuple[str, str | None, str] | None
+    refused: list[tuple[str, str]]
+    late: int
     broken: list[tuple[str, str]]
 
 
@@ -80,15 +84,12 @@ def show(point: Point) -> Shown:
             raise RuntimeError(ended.raised)
         calls, raised, again = ended.value or (point.at, None, None)
         said = read_promises(path)
-        late = 0
-        if raised is not None:
-            trouble = next((place for place, each in enumerate(said) if each["what"] == "trouble"), len(said))
-            late = sum(each["what"] == "did" for each in said[trouble:])
+        refused, late = _refused(path.with_name("log"), point)
         checked = in_fork(lambda: _check(flow, folder, said, point.to_the_end))
         broken = [(each.what, each.sentence) for each in checked.value or ()]
         if checked.raised is not None or checked.signal:
             broken.append(("", f"the oracle was stopped: {checked.raised or checked.signal}"))
-        return Shown(calls, ended.signal == KILLED, raised, late, again, broken)
+        return Shown(calls, ended.signal == KILLED, raised, again, refused, late, broken)
 
 
 def _interrupted(
@@ -96,19 +97,41 @@ def _interrupted(
 ) -> Any:  # Any: see _prepared; calls and errors
     shim.watch(folder)
     promises = Promises(path)
-    log = None if point.log is None else Path(point.log)
+    log = path.with_name("log") if point.mode == "ERROR" else None if point.log is None else Path(point.log)
     with shim.logging_to(log):
-        shim.arm(Mode[point.mode], point.at, point.errno, point.every, EVERYTHING if point.opens else None)
+        shim.arm(
+            Mode[point.mode],
+            point.at,
+            point.errno,
+            point.every,
+            frozenset(Op[name] for name in point.only) or None,
+        )
         raised = _tried(lambda: _play(flow, folder, promises))
         calls = shim.calls()
     shim_off()
-    if raised is None or point.mode != "ERROR":
+    if raised is None or point.errno in FAILED_FOR_GOOD:
         return calls, raised, None
-    promises.say("trouble")
     # The fault is gone, and the same process is asked once more, as by a client that tries again.
-    with contextlib.suppress(Exception):
-        flow.base.server.put_down()
+    if not isinstance(flow, clients.Client):
+        with contextlib.suppress(AfterwordError, OSError):
+            flow.base.server.put_down()
     return calls, raised, _tried(lambda: _play(flow, folder, promises))
+
+
+def _refused(log: Path, point: Point) -> tuple[list[tuple[str, str]], int]:
+    """What was refused, and how many acknowledgements came after a write to the server's data had failed for good."""
+    if not log.exists():
+        return [], 0
+    refused, late, failed = [], 0, False
+    for call in shim.read_log(log):
+        if call.flags & shim.REFUSED:
+            refused.append((call.op.name, call.path))
+            kept = call.path in {"afterword.db", "afterword.db-wal"} or call.path.startswith("objects/")
+            failed |= kept and call.op in WRITES and point.errno in FAILED_FOR_GOOD
+        elif call.op is Op.MARK and failed:
+            said = json.loads(call.data)
+            late += said["what"] == "did" and bool(said.get("signed"))
+    return refused, late
 
 
 def _tried(act: Callable[[], None]) -> tuple[str, str | None, str] | None:
@@ -151,6 +174,7 @@ class Warm:
         if "mistake" in told:
             raise RuntimeError(f"{point}: {told['mistake']}")
         told["broken"] = [tuple(each) for each in told["broken"]]
+        told["refused"] = [tuple(each) for each in told["refused"]]
         return Shown(**told)
 
     def close(self) -> None:
