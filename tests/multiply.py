@@ -30,7 +30,9 @@ def multiply(made: Dossier, many: int, *, first: int = 1) -> None:
         numbers = {"low": begin, "high": min(begin + step, first + many)}
         with db.transaction():
             for table, own in _OWN.items():
-                columns = [str(row["name"]) for row in db.all(f"SELECT name FROM pragma_table_info('{table}')")]
+                columns = [
+                    str(row["name"]) for row in db.all(f"SELECT name FROM pragma_table_info('{table}')")
+                ]
                 chosen = ", ".join(_copied(column, column in own) for column in columns)
                 db.run(
                     f"INSERT INTO {table} ({', '.join(columns)}) WITH RECURSIVE some (n) AS "
