@@ -86,6 +86,17 @@ def test_no_name_lies_open_in_the_row_of_such_a_letter(late: Dossier) -> None:
     assert not [row for row in rows if b"colleague 1" in bytes(row["facts"])]
 
 
+def test_a_damaged_address_of_one_costs_nobody_else_the_letter_or_the_hold(late: Dossier) -> None:
+    with late.world.database.transaction():
+        account = late.readers[1].account.id
+        late.world.database.run("UPDATE addresses SET tries = 'x' WHERE account = :id", id=account)
+    hold(late, late.readers[0])
+    late.world.deliver()
+    told = {parcel.to for parcel in late.world.courier.carried}
+    assert told == {"ana@example.org", "c1@example.org", "c3@example.org"}
+    assert views.dossier(late.world.records, late.hers.account, late.id).held is not None
+
+
 def test_one_colleague_alone_holds_twice_and_not_a_third_time(late: Dossier) -> None:
     one = late.readers[0]
     before = left_of_it(late)
