@@ -115,17 +115,31 @@ def _say(
                     if reader.has_left:
                         continue
                     numbered = 0 if kind is LetterKind.RELEASE else climb
-                    told = outbox.post(
-                        records,
-                        custodian,
-                        now,
-                        kind,
-                        reader.account,
-                        dates,
-                        dossier=dossier.id,
-                        climb=numbered,
-                        letter=name,
-                    )
+                    # One colleague's damaged row must cost neither the others their letter nor anybody the release.
+                    try:
+                        told = outbox.post(
+                            records,
+                            custodian,
+                            now,
+                            kind,
+                            reader.account,
+                            dates,
+                            dossier=dossier.id,
+                            climb=numbered,
+                            letter=name,
+                        )
+                    except Damaged as wrong:
+                        log.error(
+                            "dossier %s: a colleague has no letter: %s", dossier.id, type(wrong).__name__
+                        )
+                        trouble = (
+                            f"an address of account {reader.account} does not read; a letter is missing."
+                        )
+                        facts = Facts(account=reader.account, trouble=trouble)
+                        outbox.post_operator(
+                            records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts, dossier.id
+                        )
+                        told = 0
                     if kind is LetterKind.RELEASE and not told:
                         outbox.tell_unreachable(records, custodian, now, dossier.id, reader.account)
             case Notice(kind, Audience.OPERATOR, climb, _):
@@ -286,7 +300,10 @@ class Watch:
         if row is None or boot - row.grown > GAP:
             # What ran out just before a long gap waits for its end, when late stages begin anew.
             return done
-        for names in self._late(now):
+        for number, names in enumerate(self._late(now)):
+            if number:
+                # A check-in that waits for the lock must not wait for ten thousand moves.
+                self._records.db.give_way()
             self._move(names, done)
         if self._mass_hold and (done.silent or not self._counted):
             self._mark_crowd(done)

@@ -158,3 +158,21 @@ def test_a_damaged_last_check_in_holds_up_no_release(lives: Lives, column: str) 
     world.pass_time(30 * world.tick)
     told = {to for to, kind in world.letters() if kind == "release"}
     assert told >= {"c1@example.org", "c2@example.org", "c3@example.org"}
+
+
+@pytest.mark.parametrize("column", ["sealed", "confirmed", "tries"])
+def test_one_colleagues_damaged_address_costs_nobody_else_the_release(lives: Lives, column: str) -> None:
+    world, ana = lives.world, lives.ana
+    lives.damage("addresses", "created", 1)
+    with world.records.transaction():
+        world.database.run(
+            f"UPDATE addresses SET {column} = 'spoilt' WHERE account = :a",  # noqa: S608 our own names
+            a=ana.readers[0].account.id,
+        )
+    until(ana, Stage.RELEASED)
+    world.pass_time(30 * world.tick)
+    assert {"c2@example.org", "c3@example.org"} <= {each.to for each in world.courier.carried}
+    rows = world.database.all("SELECT account FROM outbox WHERE kind = 'release' AND state = 'accepted'")
+    assert {str(row["account"]) for row in rows} >= {each.account.id for each in ana.readers[1:]}
+    said = world.database.all("SELECT facts FROM outbox WHERE kind LIKE 'operator-%'")
+    assert any(ana.readers[0].account.id.encode() in bytes(each["facts"]) for each in said)
