@@ -9,6 +9,7 @@ from typing import Any, Final
 from unittest import mock
 
 from vault import compose, deposit, outbox, release, watch
+from vault.storage import disk
 from vault.storage.records import Records
 from vault.storage.sqlite import SqliteDatabase
 
@@ -117,6 +118,12 @@ def _check_in_answered_before_it_is_saved() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _goes_on_after_a_failed_write() -> Iterator[None]:
+    with mock.patch.object(disk.Disk, "fail", side_effect=disk._failure):
+        yield
+
+
 MUTANTS: Final[dict[str, tuple[Callable[[], Any], str]]] = {  # Any: context managers
     "release split over two transactions": (_release_split_over_two_transactions, "release"),
     "letter marked sent before sending": (_letter_marked_sent_before_sending, "letters"),
@@ -126,10 +133,16 @@ MUTANTS: Final[dict[str, tuple[Callable[[], Any], str]]] = {  # Any: context man
 """Each with the workflow that shows it."""
 
 
+PLANTED: Final[dict[str, Callable[[], Any]]] = {  # Any: context managers
+    **{name: plant for name, (plant, _) in MUTANTS.items()},
+    "goes on after a failed write": _goes_on_after_a_failed_write,
+}
+
+
 @contextlib.contextmanager
 def planted(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    with MUTANTS[name][0]():
+    with PLANTED[name]():
         yield

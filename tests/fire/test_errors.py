@@ -15,7 +15,9 @@ from tests.fire.warm import Point, Shown, Warm, warmed
 SEED: Final = 20_260_102
 SHORT_POINTS: Final = 185
 FLOWS: Final = (*workflows.FLOWS, *clients.NAMES)
-ERRORS: Final = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+BROKEN: Final = (errno.EIO, errno.EROFS)
+CHANGING: Final = tuple(sorted(op.name for op in CHANGES))
 OPENS: Final = ("CREATE", "OPEN")
 # On her own computer the door says what is wrong with a disk (cli/main.py), so these may come as they are.
 AT_THE_DOOR: Final = frozenset({"OSError", "OperationalError", "DatabaseError", "sqlite3.Error"})
@@ -28,16 +30,20 @@ def warm() -> Iterator[Warm]:
 
 
 def points_of(warm: Warm, flow: str) -> list[Point]:
-    """Every call with every error; in the short form a fair share of them, always the same."""
+    """Every call with an error of a full disk and with one of a broken one, every opening also with too many files;
+    once, or from there on for as long as the process lives. In the short form a fair share, always the same."""
     chance = random.Random(f"{SEED} {flow}")
     every = []
-    for number in ERRORS:
-        only = OPENS if number == errno.EMFILE else tuple(op.name for op in CHANGES)
+    for numbers, only in ((FULL, CHANGING), (BROKEN, CHANGING), ((errno.EMFILE,), OPENS)):
         calls = warm.ask(Point(flow, only=only)).calls
-        # Once, or from there on for as long as the process lives.
         every += [
             Point(flow, "ERROR", at, number, lasts, only)
-            for at, lasts in zip(range(1, calls + 1), itertools.cycle((0, -1)), strict=False)
+            for at, lasts, number in zip(
+                range(1, calls + 1),
+                itertools.cycle((0, 0, -1, -1)),
+                itertools.cycle(chance.sample(numbers, len(numbers))),
+                strict=False,
+            )
         ]
     if tally.FULL:
         return every
@@ -71,3 +77,15 @@ def test_whatever_the_disk_refuses_nothing_promised_is_lost_and_it_goes_on_after
         refused += bool(shown.refused)
     tally.count("injected errors", refused)
     assert refused >= tally.size(3, 50)
+
+
+def test_a_process_that_goes_on_after_a_failed_write_is_found(
+    warm: Warm, request: pytest.FixtureRequest
+) -> None:
+    mutant, flow = "goes on after a failed write", "pause-and-resume"
+    calls = warm.ask(Point(flow, mutant=mutant)).calls
+    for at in range(1, calls + 1):
+        if warm.ask(Point(flow, "ERROR", at, errno.EIO, 0, CHANGING, mutant=mutant)).late:
+            tally.killed(mutant, by=request.node.name)
+            return
+    pytest.fail(f"{mutant!r} lived through {calls} errors")

@@ -18,7 +18,17 @@ from typing import Any, Final
 from tests.fire import clients, mutants, oracle, shim, workflows
 from tests.fire.oracle import Broken
 from tests.fire.shim import Mode, Op
-from tests.fire.stand import KILLED, Promises, Said, a_folder, in_fork, play, read_promises, shim_off
+from tests.fire.stand import (
+    KILLED,
+    Prepared,
+    Promises,
+    Said,
+    a_folder,
+    in_fork,
+    play,
+    read_promises,
+    shim_off,
+)
 from vault.errors import AfterwordError
 
 ROOT: Final = Path(__file__).parents[2]
@@ -83,7 +93,7 @@ def show(point: Point) -> Shown:
         if ended.raised is not None:
             raise RuntimeError(ended.raised)
         calls, raised, again = ended.value or (point.at, None, None)
-        said = read_promises(path)
+        said = [each for each in read_promises(path) if not each.get("late")]
         refused, late = _refused(path.with_name("log"), point)
         checked = in_fork(lambda: _check(flow, folder, said, point.to_the_end))
         broken = [(each.what, each.sentence) for each in checked.value or ()]
@@ -108,6 +118,8 @@ def _interrupted(
         )
         raised = _tried(lambda: _play(flow, folder, promises))
         calls = shim.calls()
+        if raised is not None and point.errno in FAILED_FOR_GOOD and not isinstance(flow, clients.Client):
+            _persevere(flow, promises)
     shim_off()
     if raised is None or point.errno in FAILED_FOR_GOOD:
         return calls, raised, None
@@ -116,6 +128,14 @@ def _interrupted(
         with contextlib.suppress(AfterwordError, OSError):
             flow.base.server.put_down()
     return calls, raised, _tried(lambda: _play(flow, folder, promises))
+
+
+def _persevere(flow: Prepared, promises: Promises) -> None:
+    """The process lives on, and others come to it with what they want."""
+    for step in flow.steps:
+        with contextlib.suppress(Exception):
+            step.act(flow.base.server)
+            promises.say("did", step=step.name, answer=None, late=True, signed=step.signed)
 
 
 def _refused(log: Path, point: Point) -> tuple[list[tuple[str, str]], int]:
