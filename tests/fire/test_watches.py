@@ -213,6 +213,38 @@ def test_eight_watches_that_tick_on_move_nothing_before_its_time(world: World) -
     check_moves(crowd)
 
 
+def test_a_check_in_does_not_wait_until_everything_has_moved(world: World) -> None:
+    crowd = a_crowd(world, 2_000)
+    her = world.journalist("somebody else")
+    request = her.checkin_request()
+
+    def live(number: int, ready: Callable[[], None]) -> int:
+        records = crowd.open()
+        ready()
+        if number == 0:
+            watch.Watch(records, world.custodian, mass_hold=False).tick()
+            return 0
+        # Only once it has begun, so that the lock is the watch's.
+        while _due(records) == 2_000:
+            pass
+        watch.check_in(records, world.custodian, request)
+        return _due(records)
+
+    world.close()
+    try:
+        _, still_due = together(2, live)
+    finally:
+        world.reopen()
+    assert still_due > 0
+    assert _due(world.records) == 0
+
+
+def _due(records: Records) -> int:
+    service = records.service()
+    assert service is not None
+    return len(records.due_switches(service.served, 3_000))
+
+
 def eight_deliverers(crowd: Crowd) -> list[list[str]]:
     """Message-IDs that each of them handed over."""
 

@@ -77,6 +77,10 @@ class Database(Protocol):
         """Before anything is served: put on disk whatever may lie only in memory since a disk failed."""
         ...
 
+    def give_way(self) -> None:
+        """Between two of many transactions: whoever waits for the write lock has it first."""
+        ...
+
     def forget(self, *, copies: bool = True) -> bool:
         """Overwrite what was deleted wherever this database still keeps a copy of it: its log, and the copies that
         were kept before migrations.

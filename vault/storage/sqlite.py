@@ -25,6 +25,8 @@ from vault.storage.database import Migration, Row, Value
 from vault.storage.disk import FULL, SCARCE, Disk, forget_error, last_error, scarce
 
 BUSY_SECONDS: Final = 30.0
+_LOOK: Final = 0.003
+_WAY: Final = 0.01
 _FORGETTING: Final = 200  # ms
 PRAGMAS: Final = {
     # WAL with NORMAL loses acknowledged rows in a power cut; kill -9 alone never shows it.
@@ -86,14 +88,14 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        # SQLite lets whoever waits for its lock sleep and try again, up to a tenth of a second and in no order: among
-        # forty uploads a check-in would wait for seconds. Threads take turns here, and only processes contend there.
-        with self._turn, self._within("writing", "BEGIN IMMEDIATE"):
+        # Whoever waits for SQLite's lock naps and tries again, in no order: among forty uploads a check-in would wait
+        # for seconds. Threads take turns here, and only processes contend there.
+        with self._turn, self._within("writing"):
             yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        with self._within("reading", "BEGIN DEFERRED"):
+        with self._within("reading"):
             yield
 
     def run(self, sql: str, /, **params: Value) -> int:
@@ -185,6 +187,9 @@ class SqliteDatabase:
                 connection.execute("ROLLBACK")
             self._checkpoint(connection, int(BUSY_SECONDS * 1000))
 
+    def give_way(self) -> None:
+        threading.Event().wait(_WAY)
+
     def forget(self, *, copies: bool = True) -> bool:
         self._disk.check()
         with self._translated():
@@ -204,14 +209,17 @@ class SqliteDatabase:
                 connection.close()
 
     @contextmanager
-    def _within(self, state: Literal["reading", "writing"], begin: str) -> Iterator[None]:
+    def _within(self, state: Literal["reading", "writing"]) -> Iterator[None]:
         if state == "writing":
             self._disk.check()
         with self._translated():
             connection = self._connection()
             if connection.state != "idle":
                 raise RuntimeError(f"This thread is already {connection.state}; transactions do not nest.")
-            connection.execute(begin)
+            if state == "writing":
+                _take_write_lock(connection)
+            else:
+                connection.execute("BEGIN DEFERRED")
         connection.state = state
         try:
             yield
@@ -439,6 +447,24 @@ def _turn_to_wal(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         os.close(folder)
+
+
+def _take_write_lock(connection: sqlite3.Connection) -> None:
+    """SQLite's own naps last up to a tenth of a second, and whoever works in batches would have the lock again by
+    then: beside ten thousand moves a check-in would starve. So whoever waits looks every few milliseconds."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        for _ in range(int(BUSY_SECONDS / _LOOK)):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as wrong:
+                if wrong.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            threading.Event().wait(_LOOK)
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
 
 def _make_file(path: Path) -> None:
