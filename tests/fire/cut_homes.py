@@ -21,6 +21,7 @@ from test_cli.loopback import a_person  # noqa: E402
 
 from cli import disk  # noqa: E402
 from cli.home import KEYRING, Home  # noqa: E402
+from cli.journal import Journal  # noqa: E402
 from tests.fire import shim  # noqa: E402
 from tests.fire.outage import MEMORY, Ready  # noqa: E402
 from tests.fire.powercut import SYNCED  # noqa: E402
@@ -151,6 +152,10 @@ def push(killed: bool = False) -> Ready:
         )
         if heads < (last(said, "pushed") or 0):
             return ["a bundle was called pushed that the server does not have"]
+        if last(said, "pushed"):
+            with Journal(found / "home of Ana" / "push" / DOSSIER) as journal:
+                if len(journal.bundles()) < last(said, "pushed"):
+                    return ["the journal has forgotten a bundle, and everything would be sent again"]
         out = Path(tempfile.mkdtemp(prefix="afterword-out-", dir=MEMORY))
         kept = world.server
         try:

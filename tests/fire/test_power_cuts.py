@@ -241,7 +241,7 @@ MISTAKES = {
     "synchronous=NORMAL": ("many-check-ins", "normal", 600),
     "no fsync of the folder after a rename": ("upload", "no-folder-fsync", 200),
     "object row before the object's fsync": ("upload", "no-object-fsync", 200),
-    "folders made without a fsync above them": ("found-afar", "plain-folders", 300),
+    "folders made without a fsync above them": ("home", "plain-folders", 200),
     "collected before the archive is on disk": ("recover", "collected-too-soon", 100),
 }
 
