@@ -371,7 +371,9 @@ class Home:
     def _number(self, name: str) -> int | None:
         value = self.fact(name)
         if value is not None and not (value.isdigit() and len(value) < 20):
-            raise Damaged(f"{self.path / STATE} has no number in {name}; restore this home from the paper words.")
+            raise Damaged(
+                f"{self.path / STATE} has no number in {name}; restore this home from the paper words."
+            )
         return None if value is None else int(value)
 
 
