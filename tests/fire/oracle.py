@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from tests.fire.bases import PLANTED
 from tests.fire.stand import Prepared, Promises, Said, Server, act_all, read_promises, settings_of
 from tests.world import Dossier
 from vault import compose, ledger, statements, switch
@@ -321,7 +322,8 @@ def files(prepared: Prepared, server: Server) -> list[Broken]:
             found.append(Broken("", "a row names an object that is not there"))
         elif hashlib.sha256(b"".join(server.objects.read(key))).hexdigest() != row["name"]:
             found.append(Broken("", "an object is not what its name says"))
-    words = [*prepared.base.secrets, *(secret.hex().encode() for secret in prepared.base.secrets)]
+    secrets = prepared.base.secrets
+    words = [*secrets, *(secret.hex().encode() for secret in secrets), *(word.encode() for word in PLANTED)]
     for path in sorted(server.folder.rglob("*")):
         if path.is_file() and path.name != "server.key":
             whole = path.read_bytes()
