@@ -235,3 +235,13 @@ def test_a_flipped_byte_releases_nothing(world: World, place: int) -> None:
             world.clock.at += 2 * world.tick
             world.watch.tick()
         assert made.stage is not Stage.RELEASED
+
+
+def test_a_column_that_holds_no_bytes_any_more_is_damage_and_no_crash(world: World) -> None:
+    made = an_armed_dossier(world)
+    with world.database.transaction():
+        world.database.run("UPDATE rosters SET sealed = 'text'")
+        world.database.run("UPDATE heads SET envelope = 7")
+    for look in (world.records.sealed_rosters, lambda dossier: world.records.heads(dossier, 0, 10)):
+        with pytest.raises(Damaged):
+            look(made.id)

@@ -1,6 +1,6 @@
 """SQL about dossiers, rosters, objects, heads, slow changes and releases."""
 
-from vault.storage.records.rows import Change, Collaborator, Dossier, Released, Rows
+from vault.storage.records.rows import Change, Collaborator, Dossier, Released, Rows, blob
 
 
 class Dossiers(Rows):
@@ -98,7 +98,7 @@ class Dossiers(Rows):
 
     def sealed_rosters(self, dossier: str) -> list[bytes]:
         return [
-            bytes(row["sealed"])
+            blob(row, "sealed")
             for row in self.db.all(
                 "SELECT sealed FROM rosters WHERE dossier = :id ORDER BY epoch", id=dossier
             )
@@ -204,7 +204,7 @@ class Dossiers(Rows):
             statement=statement,
             reader=reader,
         )
-        return None if row is None else bytes(row["sealed"])
+        return None if row is None else blob(row, "sealed")
 
     def forget_copies(self, statement: str) -> None:
         self.db.run("DELETE FROM copies WHERE statement = :statement", statement=statement)
@@ -303,7 +303,7 @@ class Dossiers(Rows):
 
     def heads(self, dossier: str, after: int, limit: int) -> list[bytes]:
         return [
-            bytes(row["envelope"])
+            blob(row, "envelope")
             for row in self.db.all(
                 "SELECT envelope FROM heads WHERE dossier = :d AND bundle > :after ORDER BY bundle LIMIT :limit",
                 d=dossier,

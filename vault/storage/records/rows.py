@@ -208,6 +208,14 @@ def take(row: Mapping[str, Any], shape: type[R]) -> R:  # Any: whatever the data
         raise Damaged(f"A row of {shape.__name__} does not read: {wrong}.") from None
 
 
+def blob(row: Mapping[str, Any], name: str) -> bytes:  # Any: as above
+    """A column of bytes, which a damaged page may hold as text or a number."""
+    value = row[name]
+    if not isinstance(value, bytes):
+        raise Damaged(f"A column {name} does not read.")
+    return value
+
+
 class Rows:
     """What the rooms of this folder share: a database."""
 
