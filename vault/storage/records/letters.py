@@ -23,8 +23,8 @@ class Letters(Rows):
         )
 
     def lanes_due(self, after: str, lived: int, most: int, limit: int) -> tuple[list[str], str]:
-        """Of the next `most` lanes with waiting letters up to `limit` that have one due, and where to go on: empty, from
-        the beginning. From lane to lane by the index, whatever number of letters each has."""
+        """Of the next `most` lanes with waiting letters up to `limit` that have one due, and where to go on: empty,
+        from the beginning. From lane to lane by the index, whatever number of letters each has."""
         rows = self.db.all(
             "WITH RECURSIVE lanes (lane, place) AS ("
             "SELECT MIN(lane), 1 FROM outbox WHERE state = 'waiting' AND lane > :after UNION ALL "
