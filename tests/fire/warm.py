@@ -221,6 +221,10 @@ def serve() -> None:
     import logging
 
     logging.disable(logging.CRITICAL)
+    # What is compiled or looked up once is done here, and not anew in every child.
+    flow = workflows.prepared("arm")
+    with a_folder(flow) as (folder, _):
+        oracle.check(flow, folder, [], to_the_end=True)
     for line in sys.stdin:
         import traceback
 
