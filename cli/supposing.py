@@ -18,7 +18,7 @@ from vault.errors import BadUsage
 from vault.letters import LetterKind
 from vault.plans import Plan
 from vault.service import Service
-from vault.switch import Audience, CheckIn, Landed, Notice, Renewed, Said, Stage, Switch, Tried
+from vault.switch import Audience, CheckIn, Landed, Notice, Renewed, Said, Stage, Switch, Tried, Waited
 
 FORMS: Final = 'It is written "away 10d", "server down 3d" or "mail dead", each at most once.'
 _BOOT: Final = "supposed"
@@ -57,7 +57,8 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """One thing that would happen (ms UTC, projected): `down`, `back`, `moved`, `unreached`, `renewed`, `checked-in`;
+    """One thing that would happen (ms UTC, projected): `down`, `back`, `moved`, `unreached`, `renewed`, `waits`,
+    `checked-in`;
     `stage` is the switch's after it."""
 
     at: int
@@ -162,9 +163,8 @@ def live(
         if event is not None:
             before = standing
             standing, said = switch.step(before, event, time.served, reachable=reachable)
-            if said or standing.stage is not before.stage:
-                what = "renewed" if isinstance(event, Renewed) else "moved"
-                what = "unreached" if isinstance(event, Tried) else what
+            what = {Renewed: "renewed", Tried: "unreached", Waited: "waits"}.get(type(event), "moved")
+            if said or standing.stage is not before.stage or what == "waits":
                 yield _happened(time.at, what, standing, said, supposed)
             standing = _landed(standing, time.served, supposed)
             continue
@@ -209,6 +209,8 @@ def _in_words(what: str, after: Switch, notices: Sequence[Notice], supposed: Sup
             text = f"you are back and check in; the dossier is {after.stage} again"
         case "unreached":
             text = f"no letter has reached you in {write_duration(switch.dwell(after) or 0)}; only now the time runs"
+        case "waits":
+            return "the release waits once, because many fell silent at the same time"
         case "renewed":
             text = f"after the gap this stage begins anew ({after.stage})"
         case _:
