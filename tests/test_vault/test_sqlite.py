@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import sqlite_utils
@@ -524,6 +525,89 @@ def test_a_large_log_is_brought_into_the_file_now_and_then(
     assert 100_000 < largest < 300_000
     assert count(db) == 60
     db.close()
+
+
+def test_readers_who_overlap_without_end_do_not_make_the_log_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_LARGE_LOG", 100_000)
+    monkeypatch.setattr(sqlite, "_HUGE_LOG", 200_000)
+    monkeypatch.setattr(sqlite, "_FORGETTING", 20_000)
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_AFTER", 4)
+    db = a_database(tmp_path)
+    log = tmp_path / "vault" / "a.db-wal"
+    wanted = threading.Event()
+    inside = [threading.Semaphore(0), threading.Semaphore(0)]
+
+    def read(mine: threading.Semaphore, other: threading.Semaphore) -> None:
+        # Neither leaves before the other has come.
+        while not wanted.is_set():
+            with db.reading():
+                count(db)
+                other.release()
+                mine.acquire(timeout=0.05)
+
+    readers = [
+        threading.Thread(target=read, args=each) for each in ((inside[0], inside[1]), (inside[1], inside[0]))
+    ]
+    for each in readers:
+        each.start()
+    try:
+        largest = 0
+        for number in range(80):
+            note(db, number, bytes(10_000))
+            largest = max(largest, log.stat().st_size)
+    finally:
+        wanted.set()
+        for each in readers:
+            each.join()
+    assert largest < 500_000
+    db.close()
+
+
+def test_whoever_reads_for_long_is_waited_for_once_and_then_only_when_the_log_has_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_LARGE_LOG", 50_000)
+    monkeypatch.setattr(sqlite, "_HUGE_LOG", 100_000)
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_AFTER", 1)
+    db = a_database(tmp_path)
+    other = SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,))
+    waited: list[int] = []
+    checkpoint = db._checkpoint
+
+    def watched(connection: sqlite._Connection, patience: int, *how: Literal["TRUNCATE", "RESTART"]) -> bool:
+        waited.append(patience)
+        return checkpoint(connection, 1 if patience else 0, *how)
+
+    monkeypatch.setattr(db, "_checkpoint", watched)
+    with other.reading():
+        count(other)
+        for number in range(60):
+            note(db, number, bytes(10_000))
+    assert len(waited) > 40
+    assert 3 <= sum(patience > 0 for patience in waited) <= 5, "at 100, 200, 400 and 800 kB"
+    note(db, 60, bytes(10_000))
+    assert (tmp_path / "vault" / "a.db-wal").stat().st_size == 0
+    db.close()
+    other.close()
+
+
+def test_a_part_that_starts_beside_somebody_who_reads_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    db = a_database(tmp_path)
+    note(db, 1)
+    others = [SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,)) for _ in range(2)]
+    with others[0].reading():
+        count(others[0])
+        note(db, 2)
+        starting = threading.Thread(target=others[1].settle)
+        starting.start()
+        note(db, 3)
+        starting.join(20)
+        assert not starting.is_alive(), "it waited for the reader, and everybody for it"
+    assert count(db) == 3
+    for each in (db, *others):
+        each.close()
 
 
 def test_a_database_whose_folder_has_turned_read_only_is_a_failed_disk_once_it_was_served(

@@ -46,6 +46,7 @@ _MIGRATIONS: Final = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIM
 _Shape = dict[tuple[str, str], list[tuple[Value, ...]]]
 _CHECKPOINT_AFTER: Final = 64  # commits of this process
 _LARGE_LOG: Final = 4 << 20
+_HUGE_LOG: Final = 64 << 20  # from which on whoever reads is waited for
 _NARROW: Final = 4 << 20  # bytes left on the disk
 _BLOCK: Final = 1 << 20
 # A sector that does not read is damage; whatever else fails is a write, or stands before one.
@@ -71,6 +72,7 @@ class SqliteDatabase:
         self._disk = disk or Disk()
         self._served = False
         self._commits = 0
+        self._huge = _HUGE_LOG
         self._migrations = migrations
         self._process = os.getpid()
         self._mine = threading.local()
@@ -185,7 +187,9 @@ class SqliteDatabase:
                 _write_anew(self._log)
             finally:
                 connection.execute("ROLLBACK")
-            self._checkpoint(connection, int(BUSY_SECONDS * 1000))
+            # What is in the log is on disk now. Bringing it into the file may wait for whoever reads beside us; to
+            # keep check-ins waiting as long, in parts that run already, it may not.
+            self._checkpoint(connection, _FORGETTING)
 
     def give_way(self) -> None:
         threading.Event().wait(_WAY)
@@ -252,8 +256,16 @@ class SqliteDatabase:
                 # On a disk that is nearly full the log stays short, and keeps the room that it has.
                 narrow = state.f_bavail * state.f_frsize < _NARROW
                 often = self._commits % _CHECKPOINT_AFTER == 0
-                if narrow or (often and self._log.stat().st_size >= _LARGE_LOG):
-                    self._checkpoint(connection, 0, "RESTART" if narrow else "TRUNCATE")
+                size = self._log.stat().st_size if often else 0
+                if narrow:
+                    self._checkpoint(connection, 0, "RESTART")
+                elif size >= _LARGE_LOG:
+                    # Readers that overlap without end stand in the way without end, and the log would fill the disk.
+                    # One that reads for minutes is waited for in vain: again when the log has doubled, no sooner.
+                    huge = size >= self._huge
+                    done = self._checkpoint(connection, _FORGETTING if huge else 0)
+                    if done or huge:
+                        self._huge = _HUGE_LOG if done else 2 * size
         except AfterwordError:
             # Who reads stands in the way, or the disk is full: another time. But a disk that fails is the end.
             self._disk.check()
