@@ -165,19 +165,15 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     if scheme != "sqlite":
         raise BadUsage("Restore into SQLite: set AFTERWORD_DATABASE=sqlite:///…", code="bad-setting")
     target = Path("/" + place.lstrip("/"))
-    # A log without its database would be taken for the new one's, and spoil it.
-    for there in (target, *_beside(target)):
-        if there.exists():
-            raise Refused(
-                f"{there} exists; a backup is restored only where there is no server. Choose another folder with "
-                "--data.",
-                code="not-empty",
-            )
-    key = read_key(settings.server_key_file)
-    make_folder(target.parent)
     draft = target.with_name(target.name + ".restored")
     for left in (draft, *_beside(draft)):
         left.unlink(missing_ok=True)
+    # A log without its database would be taken for the new one's, and spoil it.
+    for there in (target, *_beside(target)):
+        if there.exists():
+            raise _lives_there(there)
+    key = read_key(settings.server_key_file)
+    make_folder(target.parent)
     try:
         keeping.open_backup(file, key, draft)
     except Untrusted as wrong:
@@ -207,14 +203,27 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
         database.close()
     for left in _beside(draft):
         left.unlink(missing_ok=True)
-    # Only now is there a server under its name.
-    draft.replace(target)
+    # Only now is there a server under its name. Not over one that was started here meanwhile: what is in its log would
+    # be taken for this one's.
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise _lives_there(target) from None
+    draft.unlink()
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
     return begun, replace(back, unsound=unsound)
+
+
+def _lives_there(there: Path) -> Refused:
+    return Refused(
+        f"{there} exists; a backup is restored only where there is no server, and none is started meanwhile. Choose "
+        "another folder with --data.",
+        code="not-empty",
+    )
 
 
 def _beside(database: Path) -> tuple[Path, ...]:
@@ -292,7 +301,7 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
         cooling.take_effect(vault.records, vault.custodian)
         for dossier in set(ticked.standing) - standing:
             say(
-                f"The switch of dossier {dossier} does not read and stands still; see `afterword operator status`."
+                f"The switch of dossier {dossier} cannot be moved and stands still; see `afterword operator status`."
             )
         standing.clear()
         standing.update(ticked.standing)
@@ -374,7 +383,13 @@ def heartbeat(vault: Vault, outside: Heartbeat) -> Callable[[], None]:
         row = vault.records.service()
         if row is not None and row.boot != clock.boot_id():
             return  # another host counts, and speaks
-        if alarms.ailments(vault.records, settings.mail is not None):
+        try:
+            ill = bool(alarms.ailments(vault.records, settings.mail is not None))
+        except DiskFailed:
+            raise
+        except Damaged:
+            ill = True  # if it is what moves switches, the tick finds it and stops
+        if ill:
             cried = cried or outside.ill()
             return
         cried = False

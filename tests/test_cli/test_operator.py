@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.detour import a_proxy
 from tests.world import World, an_armed_dossier
 from vault import compose, keeping, wire
 from vault.couriers.probe import Door
+from vault.keeping import Copied
 from vault.settings import read_settings
 
 PATIENCE = 30.0
@@ -367,6 +369,31 @@ def test_a_log_that_another_database_left_behind_stops_a_restore(
     assert run("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "back")) == 3
     assert "afterword.db-wal exists" in capsys.readouterr().err
     assert not (tmp_path / "back" / "afterword.db").exists()
+
+
+def test_a_restore_does_not_take_the_place_of_a_server_that_was_started_meanwhile(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backup", str(tmp_path / "kept"), "--data", str(data))
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    settings = read_settings(os.environ, data=tmp_path / "back")
+    started = []
+    bring = keeping.bring_objects
+
+    def slowly(*args: Any, **kwargs: Any) -> Copied:  # Any: as bring_objects takes them
+        compose.found(settings)
+        started.append(compose.open_vault(settings))
+        return bring(*args, **kwargs)
+
+    monkeypatch.setattr(keeping, "bring_objects", slowly)
+    assert run("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "back")) == 3
+    assert "afterword: not-empty" in capsys.readouterr().err
+    (there,) = started
+    life = there.records.service()
+    there.records.db.close()
+    again = compose.open_vault(settings)
+    assert again.records.service() == life
+    again.records.db.close()
 
 
 def test_a_cut_or_altered_backup_restores_nothing(
