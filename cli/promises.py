@@ -105,6 +105,8 @@ def standing(home: "Home") -> Trouble | None:
 
 def continues(kept: Acknowledgement, said: Acknowledgement, links: Sequence[wire.HistoryEntry]) -> bool:
     """Whether `links` lead from the one to the other. What a page is too short for is left to `history`."""
+    if said.number < kept.number:
+        return False
     number, hash = kept.number, kept.history
     for each in links:
         if number == said.number:

@@ -76,7 +76,6 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
     released = remote.call("GET", f"/dossiers/{dossier}/release", None, wire.Released)
     release = _read_release(released, home.server, dossier, journalist, roster)
     checkin = _read_checkin(released, release, journalist)
-    promises.keep_release(home, dossier, released)
     covered = next((each for each in checkin.dossiers if each.dossier == dossier), None) if checkin else None
     if covered is not None and covered.epoch > release.epoch:
         raise Untrusted(
@@ -84,6 +83,7 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
             "gone back to an older state. Ask its operator.",
             code="roster-rolled-back",
         )
+    promises.keep_release(home, dossier, released)
     compared = any(known.compared is not None for known in pinned)
     return Case(
         dossier,

@@ -109,6 +109,18 @@ def test_a_new_life_that_does_not_go_on_where_the_last_one_ended_has_gone_back_a
     assert take(home, said(7, TRUE), TRUE) == "history-shorter", "a life that was over came back"
 
 
+def test_entries_invented_behind_a_promise_do_not_lead_to_one_before_it(home: Home) -> None:
+    assert take(home, said(6, TRUE), TRUE) is None
+    presented, given = home.last_acknowledgement(), said(4, FALSE, "b" * 32)
+    invented, hash = [], TRUE[6]
+    for number in range(7, 7 + promises.PAGE):
+        hash = promises.link(hash, "{}")
+        invented.append(wire.HistoryEntry(number, "{}", hash))
+    wrong = promises.take(home, statements.write(given, SERVER.sign), given, presented, invented)
+    assert wrong is not None
+    assert wrong.code == "went-back"
+
+
 def test_a_restored_server_that_lost_nothing_of_hers_frightens_nobody(home: Home) -> None:
     assert take(home, said(4, TRUE), TRUE) is None
     assert take(home, said(6, TRUE, "b" * 32), TRUE) is None

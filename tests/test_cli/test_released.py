@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cli import released
+from cli import promises, released
 from test_cli.archive_world import World
 from test_cli.loopback import a_person
-from vault import statements
+from vault import envelope, statements
 from vault.errors import Refused, Untrusted
 
 
@@ -79,6 +79,23 @@ def test_a_check_in_that_she_did_not_sign_is_not_shown(world: World) -> None:
     with pytest.raises(Untrusted) as refused:
         world.case(world.people[0])
     assert refused.value.code == "checkin-forged"
+
+
+def test_a_release_of_a_roster_that_she_had_left_behind_is_not_kept_to_be_shown_again(world: World) -> None:
+    known = statements.peek(world.server.checkin)
+    assert isinstance(known, statements.CheckIn)
+    covered = tuple(msgspec.structs.replace(each, epoch=each.epoch + 1) for each in known.dossiers)
+    world.server.checkin = statements.write(
+        msgspec.structs.replace(known, dossiers=covered), world.ana.keyring.checkin
+    )
+    named = envelope.statement_hash(world.server.checkin).hex()
+    said = msgspec.structs.replace(statements.peek(world.server.release), checkin=named)
+    world.server.release = statements.write(said, world.server.keyring.sign)
+    reader = world.people[0]
+    with pytest.raises(Untrusted) as refused:
+        world.case(reader)
+    assert refused.value.code == "roster-rolled-back"
+    assert promises.kept_release(reader.home, said.dossier) is None
 
 
 def test_the_story_names_her_and_the_last_check_in(world: World) -> None:
