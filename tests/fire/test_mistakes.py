@@ -1,30 +1,26 @@
-"""The mistakes that would make all of this worthless, planted one by one, and the scene in which each is caught.
+"""The mistakes of tests/fire/mistakes.py planted one by one, and the scene in which each is caught.
 
-A scene passes on the engine as it is and fails with its mistake in place: a suite that lets one live proves nothing.
+Rule of this room: a scene passes on the engine as it is and fails with its mistake in place: a suite that lets one live
+proves nothing.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
+from tests.fire import mistakes, tally
 from tests.world import TICK, Dossier, Person, Snapshot, World, an_armed_dossier
-from vault import crowds, holds, ledger, orders, outbox, parcels, service, statements, switch, watch, wire
+from vault import crowds, orders, outbox, statements, wire
 from vault.couriers import Parcel, TemporaryFailure
 from vault.errors import AfterwordError, Conflict
 from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
-from vault.storage.records.rows import Dossier as Row
-from vault.storage.records.rows import Hold, Letter
-from vault.switch import CheckIn, Elapsed, Stage, Switch
+from vault.switch import Stage
 
 PLAN = Plan(60 * TICK, 30 * TICK, 30 * TICK, 40 * TICK)
 
@@ -272,233 +268,25 @@ def test_the_engine_as_it_is_passes_every_scene(armed: Dossier, name: str) -> No
     SCENES[name](armed)
 
 
-# mistakes
-
-
-def grace_reckoned_from_the_last_check_in(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    begun: dict[str, int] = {}
-    enter, runs = switch._enter, switch._runs
-
-    def remember(before: Switch, to: Stage, now: int, **rest: object) -> Switch:
-        if to is Stage.REMINDED:
-            begun["armed"] = now - before.plan.every
-        return shortened(enter(before, to, now, **rest))  # type: ignore[arg-type]
-
-    def shortened(after: Switch) -> Switch:
-        if after.stage is not Stage.GRACE:
-            return after
-        return replace(after, due=begun["armed"] + after.plan.ladder(), trying=False)
-
-    plant.setattr(switch.Switch, "__post_init__", lambda self: None)
-    plant.setattr(switch, "_enter", remember)
-    plant.setattr(switch, "_runs", lambda before, now: shortened(runs(before, now)))
-
-
-def wall_clock_used(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    clock = made.world.clock
-    plant.setattr(type(clock), "boot", lambda self: self.wall())
-    plant.setattr(service, "CLAMP_TICKS", 10**9)
-
-
-def outage_counted(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    plant.setattr(service, "FRESH_TICKS", 10**9)
-
-
-def letter_marked_sent_before_sending(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    claim = outbox.claim
-
-    def claim_and_settle(records: Records, limit: int, length: int | None = None) -> list[Letter]:
-        found = claim(records, limit, length)
-        with records.transaction() as now:
-            for each in found:
-                records.settle_letter(each.id, "accepted", now.lived)
-        return found
-
-    plant.setattr(outbox, "claim", claim_and_settle)
-
-
-def check_then_act(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    """What was seen when the list was made is acted upon, whatever happened since."""
-
-    def move(self: watch.Watch, now: Moment, dossier: str) -> int:
-        records = self._records
-        row = records.dossier(dossier)
-        assert row is not None
-        seen = records.switch(dossier)
-        after, _ = switch.step(
-            replace(seen.switch, stage=Stage.GRACE, due=seen.switch.entered, trying=False, ladder=1),
-            Elapsed(),
-            max(now.served, seen.switch.entered),
-            reachable=True,
-        )
-        records.save_switch(seen, after, now.wall)
-        return 1
-
-    plant.setattr(switch.Switch, "__post_init__", lambda self: None)
-    plant.setattr(watch.Watch, "_move_one", move)
-
-
-def no_stable_message_id(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    write = parcels.write
-
-    def another_id(*given: object) -> list[Parcel]:
-        return [replace(each, message_id=f"<{os.urandom(8).hex()}@x>") for each in write(*given)]  # type: ignore[arg-type]
-
-    plant.setattr(outbox, "write_parcels", another_id)
-
-
-def late_check_in_accepted(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    plant.setitem(switch.MOVES, Stage.RELEASED, {CheckIn: Stage.ARMED})  # type: ignore[arg-type]
-
-
-def stamps_from_the_last_tick(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    ticking: list[bool] = []
-    tick = watch.Watch.tick
-    transaction = Records.transaction
-
-    def only_the_watch_looks(self: watch.Watch) -> object:
-        ticking.append(True)
-        try:
-            return tick(self)
-        finally:
-            ticking.pop()
-
-    @contextmanager
-    def as_of_the_last_tick(self: Records) -> Iterator[Moment]:
-        if ticking:
-            with transaction(self) as now:
-                yield now
-            return
-        with self.db.transaction():
-            row = self.service()
-            assert row is not None
-            yield service.moment(row, self.clock.boot_id(), self.clock.wall(), self.tick)
-
-    plant.setattr(watch.Watch, "tick", only_the_watch_looks)
-    plant.setattr(Records, "transaction", as_of_the_last_tick)
-
-
-def release_split_over_two_transactions(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    let_go = watch.release.let_go
-
-    def later(records: Records, custodian: object, now: Moment, row: Row) -> None:
-        with suppress(AfterwordError):
-            let_go(records, custodian, now, row)  # type: ignore[arg-type]
-
-    plant.setattr(watch.release, "let_go", later)
-
-
-def holds_counted_in_the_process(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    """And so forgotten with it."""
-    counted: dict[int, int] = {}
-    step = switch._hold
-
-    def of_this_process(before: Switch, event: switch.Held, now: int) -> Switch:
-        process = id(made.world.records)
-        after = step(replace(before, holds=counted.get(process, 0), held=None), event, now)
-        counted[process] = after.holds
-        return after
-
-    plant.setattr(switch.Switch, "__post_init__", lambda self: None)
-    plant.setattr(switch, "_hold", of_this_process)
-    plant.setattr(holds, "HOLDS_ALONE", 10**9)
-
-
-def holds_counted_by_stage(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    enter = switch._enter
-    plant.setattr(switch, "_enter", lambda *given, **more: replace(enter(*given, **more), holds=0, held=None))
-
-
-def a_third_hold_by_one(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    plant.setattr(switch, "HOLDS_ALONE", 10**9)
-    plant.setattr(holds, "HOLDS_ALONE", 10**9)
-
-
-def the_same_person_signs_twice(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    pending = holds.pending
-
-    def under_another_name(*given: object) -> list[Hold]:
-        return [msgspec.structs.replace(each, account="another") for each in pending(*given)]  # type: ignore[arg-type]
-
-    plant.setattr(holds, "pending", under_another_name)
-
-
-def a_hold_that_may_be_replayed(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    """Neither the stored answer, nor the nonce, nor `seq`, nor its climb is looked at."""
-    plant.setattr(ledger, "answered", lambda records, signed: None)
-    plant.setattr(ledger, "check", lambda *given: None)
-    plant.setattr(ledger, "acknowledge", lambda *given, **more: b"")
-    take = holds.take
-
-    def whenever(
-        records: Records, custodian: object, now: Moment, account: object, row: Row, *rest: Any
-    ) -> None:
-        _, given = rest
-        climb = records.switch(row.id).switch.ladder
-        again = msgspec.structs.replace(given, climb=climb, nonce=os.urandom(32).hex())
-        fresh = statements.write(again, made.readers[1].keyring.sign)
-        take(records, custodian, now, account, row, fresh, again, short=True)  # type: ignore[arg-type]
-
-    plant.setattr(holds, "take", lambda *given, short: whenever(*given))
-
-
-def a_signature_of_an_earlier_climb(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    of_climb = Records.holds_of
-
-    def of_all(self: Records, dossier: str, ladder: int) -> list[Hold]:
-        # One that found no second signer in its own climb.
-        old = [msgspec.structs.replace(each, until=None) for each in of_climb(self, dossier, ladder - 1)[:1]]
-        return [*old, *of_climb(self, dossier, ladder)]
-
-    plant.setattr(Records, "holds_of", of_all)
-
-
-def a_hold_that_outlives_the_check_in(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    enter = switch._enter
-
-    def go_on_holding(before: Switch, to: Stage, now: int, **rest: Any) -> Switch:
-        after = enter(before, to, now, **rest)
-        left = 0 if before.held is None else max(0, before.held - now)
-        return after if after.due is None else replace(after, due=after.due + left)
-
-    plant.setattr(switch, "_enter", go_on_holding)
-
-
-def a_crowd_that_waits_twice(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    save, waited = Records.save_switch, set[str]()
-
-    def forget_the_first_time(self: Records, seen: Any, after: Switch, wall: int) -> None:
-        if after.crowd is switch.Crowd.WAITED and seen.dossier not in waited:
-            waited.add(seen.dossier)
-            after = replace(after, crowd=switch.Crowd.YES)
-        save(self, seen, after, wall)
-
-    plant.setattr(Records, "save_switch", forget_the_first_time)
-
-
-def a_crowd_that_nobody_counts(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    plant.setattr(watch.Watch, "_mark_crowd", lambda self, done: None)
-
-
 MISTAKES = [
-    (grace_reckoned_from_the_last_check_in, grace_is_lived_in_full_after_its_letter),
-    (wall_clock_used, a_wall_clock_set_forward_moves_nothing),
-    (outage_counted, an_outage_does_not_count),
-    (letter_marked_sent_before_sending, a_letter_goes_out_although_its_first_deliverer_died),
-    (check_then_act, a_check_in_between_looking_and_moving_wins),
-    (no_stable_message_id, a_letter_sent_twice_is_one_letter),
-    (late_check_in_accepted, a_check_in_after_the_release_moves_nothing),
-    (stamps_from_the_last_tick, a_check_in_is_stamped_with_its_own_moment),
-    (release_split_over_two_transactions, a_crash_while_releasing_leaves_all_or_nothing),
-    (holds_counted_in_the_process, one_colleague_holds_twice_in_a_climb),
-    (holds_counted_by_stage, one_colleague_holds_twice_in_a_climb),
-    (a_third_hold_by_one, a_third_hold_needs_two_different_people),
-    (the_same_person_signs_twice, a_third_hold_needs_two_different_people),
-    (a_hold_that_may_be_replayed, a_hold_counts_for_the_climb_it_was_signed_in),
-    (a_signature_of_an_earlier_climb, a_hold_counts_for_the_climb_it_was_signed_in),
-    (a_hold_that_outlives_the_check_in, a_check_in_ends_a_hold),
-    (a_crowd_that_waits_twice, a_crowd_waits_once),
-    (a_crowd_that_nobody_counts, a_crowd_waits_once),
+    (mistakes.grace_reckoned_from_the_last_check_in, grace_is_lived_in_full_after_its_letter),
+    (mistakes.wall_clock_used, a_wall_clock_set_forward_moves_nothing),
+    (mistakes.outage_counted, an_outage_does_not_count),
+    (mistakes.letter_marked_sent_before_sending, a_letter_goes_out_although_its_first_deliverer_died),
+    (mistakes.check_then_act, a_check_in_between_looking_and_moving_wins),
+    (mistakes.no_stable_message_id, a_letter_sent_twice_is_one_letter),
+    (mistakes.late_check_in_accepted, a_check_in_after_the_release_moves_nothing),
+    (mistakes.stamps_from_the_last_tick, a_check_in_is_stamped_with_its_own_moment),
+    (mistakes.release_split_over_two_transactions, a_crash_while_releasing_leaves_all_or_nothing),
+    (mistakes.holds_counted_in_the_process, one_colleague_holds_twice_in_a_climb),
+    (mistakes.holds_counted_by_stage, one_colleague_holds_twice_in_a_climb),
+    (mistakes.a_third_hold_by_one, a_third_hold_needs_two_different_people),
+    (mistakes.the_same_person_signs_twice, a_third_hold_needs_two_different_people),
+    (mistakes.a_hold_that_may_be_replayed, a_hold_counts_for_the_climb_it_was_signed_in),
+    (mistakes.a_signature_of_an_earlier_climb, a_hold_counts_for_the_climb_it_was_signed_in),
+    (mistakes.a_hold_that_outlives_the_check_in, a_check_in_ends_a_hold),
+    (mistakes.a_crowd_that_waits_twice, a_crowd_waits_once),
+    (mistakes.a_crowd_that_nobody_counts, a_crowd_waits_once),
 ]
 
 
@@ -506,10 +294,17 @@ MISTAKES = [
 def test_each_mistake_is_caught(
     armed: Dossier,
     monkeypatch: pytest.MonkeyPatch,
-    mistake: Callable[[pytest.MonkeyPatch, Dossier], None],
+    mistake: mistakes.Mistake,
     scene: Callable[[Dossier], None],
 ) -> None:
     with monkeypatch.context() as planted:
         mistake(planted, armed)
         with pytest.raises(AssertionError):
             scene(armed)
+    tally.killed(mistakes.name_of(mistake), by=f"test_mistakes: {scene.__name__.replace('_', ' ')}")
+
+
+def test_every_mistake_of_the_threat_model_is_planted() -> None:
+    threats = set(mistakes.NAMED.values())
+    assert threats <= {mistake for mistake, _ in MISTAKES}
+    assert len(threats) == 9
