@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE := tests/interop/node_modules/.ready
+APART := .venv-schemathesis/.ready
 
 .PHONY: help demo test fire tools serve check bench lock clean
 
@@ -13,11 +14,11 @@ help: ## what can be made
 demo: $(READY) ## the main job with real processes: make demo [DIR=folder]
 	@$(BIN)/python tests/demo.py $(if $(DIR),--dir "$(DIR)")
 
-test: $(READY) $(NODE) ## all tests
+test: $(READY) $(NODE) $(APART) ## all tests
 	@$(MAKE) -s tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-fire: $(READY) ## everything under fire, whole: an hour or more
+fire: $(READY) $(APART) ## everything under fire, whole: an hour or more
 	@$(MAKE) -s tools
 	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
 
@@ -47,9 +48,11 @@ lock: $(READY) ## renew both lock files from pyproject.toml (needs uv)
 	  --extra server pyproject.toml -o requirements.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
 	  --extra server --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
+	  tests/schemathesis/requirements.in -o tests/schemathesis/requirements.lock
 
 clean: ## everything that was set up here
-	rm -rf $(VENV) tests/interop/node_modules
+	rm -rf $(VENV) tests/interop/node_modules .venv-schemathesis
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Afterword needs Python 3.11 or newer; name one with PYTHON=…")'
@@ -63,4 +66,10 @@ $(NODE): tests/interop/package-lock.json
 	@echo "Setting up tests/interop from its package-lock.json; this is needed once." >&2
 	@command -v npm >/dev/null || { apt-get update -q && apt-get install -q -y nodejs npm; }
 	@cd tests/interop && npm ci --silent --ignore-scripts --no-fund --no-audit
+	@touch $@
+
+$(APART): tests/schemathesis/requirements.lock
+	@echo "Setting up .venv-schemathesis, which only tests/fire needs; this is needed once." >&2
+	@$(PYTHON) -m venv .venv-schemathesis
+	@.venv-schemathesis/bin/pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
