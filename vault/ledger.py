@@ -68,7 +68,7 @@ def check(
         )
     if seq is not None and row.number >= UNHURRIED:
         last = records.last_statement(account.id, statement.kind, getattr(statement, "dossier", None))
-        if last is not None and now.lived - _accepted(last) < SECOND:
+        if last is not None and now.lived - accepted_at(last) < SECOND:
             raise Refused("The same was said a moment ago; wait a second and say it again.", code="too-many")
     nonce = getattr(statement, "nonce", None)
     if nonce is not None and not records.spend_nonce(
@@ -224,7 +224,7 @@ def note(
     return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
 
 
-def _accepted(stored: Stored) -> int:
+def accepted_at(stored: Stored) -> int:
     """`lived` when it was acknowledged."""
     said = envelope.peek(stored.acknowledgement).payload
     return envelope.read_payload(said, Acknowledgement).lived

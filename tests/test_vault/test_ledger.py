@@ -424,6 +424,20 @@ def test_a_captured_check_in_is_worth_nothing_to_a_server_that_came_back_from_a_
     assert refused.value.code == "stale-nonce"
 
 
+def test_in_a_long_chain_a_damaged_answer_to_the_last_check_in_does_not_cost_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = an_armed_dossier(world)
+    made.hers.check_in()
+    monkeypatch.setattr(ledger, "UNHURRIED", 1)
+    with pytest.raises(Refused) as refused:
+        made.hers.check_in()
+    assert refused.value.code == "too-many"
+    with world.records.transaction():
+        world.database.run("UPDATE statements SET acknowledgement = x'00' WHERE kind = 'checkin'")
+    made.hers.check_in()
+
+
 def test_what_the_ledger_notes_names_nobody(world: World) -> None:
     made = an_armed_dossier(world)
     made.hers.check_in()
