@@ -68,7 +68,7 @@ def check(
         )
     if seq is not None and row.number >= UNHURRIED:
         last = records.last_statement(account.id, statement.kind, getattr(statement, "dossier", None))
-        if last is not None and now.lived - accepted_at(last) < SECOND:
+        if last is not None and _within_a_second(last, now):
             raise Refused("The same was said a moment ago; wait a second and say it again.", code="too-many")
     nonce = getattr(statement, "nonce", None)
     if nonce is not None and not records.spend_nonce(
@@ -222,6 +222,14 @@ def note(
     seq = max(row.seq, seq or 0)
     records.extend_history(account, seq, number, entry, hash)
     return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
+
+
+def _within_a_second(stored: Stored, now: Moment) -> bool:
+    """Whether it was acknowledged just now. What does not read costs nobody their next word."""
+    try:
+        return now.lived - accepted_at(stored) < SECOND
+    except AfterwordError:
+        return False
 
 
 def accepted_at(stored: Stored) -> int:
