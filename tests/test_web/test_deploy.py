@@ -76,6 +76,12 @@ def test_the_unit_does_not_start_a_server_again_whose_disk_fails() -> None:
     assert re.search(r"^WatchdogSec=\d+$", unit, re.MULTILINE)
 
 
+def test_an_upgrade_that_takes_long_is_not_ended_only_to_begin_anew() -> None:
+    unit = (DEPLOY / "afterword.service").read_text()
+    assert "TimeoutStartSec=infinity\n" in unit
+    assert "Restart=always\n" in unit
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda unit: unit.stem)
 def test_every_unit_is_closed_as_far_as_systemd_can(unit: Path) -> None:
