@@ -444,8 +444,8 @@ class Life(Witness, RuleBasedStateMachine):
                     self.anew.add(dossier)
         self.look()
 
-    @rule(ms=st.sampled_from([TICK, 2 * TICK]))
-    def check_in_between_two_ticks(self, ms: int) -> None:
+    @rule(ms=st.sampled_from([TICK, 2 * TICK]), strides=st.sampled_from([0, 0, 35, 70]))
+    def check_in_between_two_ticks(self, ms: int, strides: int) -> None:
         """Nobody has looked at the clock for a while when it comes."""
         self.world.clock.at += ms
         if self.other is not None:
@@ -453,6 +453,9 @@ class Life(Witness, RuleBasedStateMachine):
         if self.world.reachable:
             self.real += ms
         self.check_in()
+        # The next tick comes soon: what a stamp forgot is caught up with at once.
+        self._stride(TICK)
+        self.live(strides)
 
     @rule()
     def check_in_while_the_watch_looks(self) -> None:

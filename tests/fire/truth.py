@@ -172,6 +172,8 @@ class Witness:
         before = {Stage.REMINDED: Stage.ARMED, Stage.WARNED: Stage.REMINDED, Stage.GRACE: Stage.WARNED}
         must(truth.stage is before.get(stage, Stage.GRACE), "S2", f"{truth.stage} went to {stage}")
         if truth.stage not in LATE:
+            armed = self.real - truth.alive + self.slack(truth.gaps_alive)
+            must(armed >= truth.least[0], "S1", f"reminded after {armed / TICK} ticks")
             return
         dwell = truth.plan.dwells()[{Stage.REMINDED: 1, Stage.WARNED: 2, Stage.GRACE: 3}[truth.stage]]
         tried = truth.entered + dwell
