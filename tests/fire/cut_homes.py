@@ -23,9 +23,9 @@ from cli import disk  # noqa: E402
 from cli.home import KEYRING, Home  # noqa: E402
 from cli.journal import Journal  # noqa: E402
 from tests.fire import shim  # noqa: E402
-from tests.fire.outage import MEMORY, Ready  # noqa: E402
+from tests.fire.outage import Ready  # noqa: E402
 from tests.fire.powercut import SYNCED  # noqa: E402
-from vault.errors import AfterwordError  # noqa: E402
+from tests.fire.stand import room  # noqa: E402
 
 SLOW: Final = 6
 KEYS: Final = (b"sealed under the first passphrase" * 40, b"sealed under the second one" * 50)
@@ -46,7 +46,7 @@ def last(said: Sequence[dict[str, Any]], name: str) -> Any:  # Any: JSON
 
 def home() -> Ready:
     """From nothing to a home that has signed three things and changed its passphrase."""
-    top = Path(tempfile.mkdtemp(prefix="afterword-home-", dir=MEMORY))
+    top = Path(tempfile.mkdtemp(prefix="afterword-home-", dir=room()))
     _, server = a_person("Server", "server")
     _, card = a_person("Ana")
     place = Path("share") / "afterword"
@@ -107,14 +107,10 @@ def home() -> Ready:
     return Ready("home", top, play, judge)
 
 
-class Told(archive_world.Server):
-    """A server that writes down what it has whenever it has more."""
-
-
 def push(killed: bool = False) -> Ready:
     """Two pushes, the second of something more; with `killed`, each is interrupted once and begun again."""
-    top = Path(tempfile.mkdtemp(prefix="afterword-push-", dir=MEMORY))
-    sources = Path(tempfile.mkdtemp(prefix="afterword-source-", dir=MEMORY))
+    top = Path(tempfile.mkdtemp(prefix="afterword-push-", dir=room()))
+    sources = Path(tempfile.mkdtemp(prefix="afterword-source-", dir=room()))
     world = archive_world.World(top)
     server = world.server
 
@@ -156,7 +152,7 @@ def push(killed: bool = False) -> Ready:
             with Journal(found / "home of Ana" / "push" / DOSSIER) as journal:
                 if len(journal.bundles()) < last(said, "pushed"):
                     return ["the journal has forgotten a bundle, and everything would be sent again"]
-        out = Path(tempfile.mkdtemp(prefix="afterword-out-", dir=MEMORY))
+        out = Path(tempfile.mkdtemp(prefix="afterword-out-", dir=room()))
         kept = world.server
         try:
             world.server = known
@@ -166,7 +162,7 @@ def push(killed: bool = False) -> Ready:
                 )
                 world.push(sources, by=her)
             if os.getpid() not in readers:
-                world.folder = Path(tempfile.mkdtemp(prefix="afterword-readers-", dir=MEMORY))
+                world.folder = Path(tempfile.mkdtemp(prefix="afterword-readers-", dir=room()))
                 readers[os.getpid()] = world.person("Bo", "Bo")
             reader = readers[os.getpid()]
             reader.remote.fake = known
@@ -187,11 +183,11 @@ def push(killed: bool = False) -> Ready:
 
 def recover() -> Ready:
     """A colleague's whole archive; the server hears that it was collected only when it is."""
-    top = Path(tempfile.mkdtemp(prefix="afterword-recover-", dir=MEMORY))
-    sources = Path(tempfile.mkdtemp(prefix="afterword-source-", dir=MEMORY))
+    top = Path(tempfile.mkdtemp(prefix="afterword-recover-", dir=room()))
+    sources = Path(tempfile.mkdtemp(prefix="afterword-source-", dir=room()))
     for number in range(3):
         (sources / f"{number}.txt").write_bytes(b"%d" % number * 3_000)
-    world = archive_world.World(Path(tempfile.mkdtemp(prefix="afterword-people-", dir=MEMORY)))
+    world = archive_world.World(Path(tempfile.mkdtemp(prefix="afterword-people-", dir=room())))
     world.push(sources)
     expected = {path.name: path.read_bytes() for path in sources.iterdir()}
 
@@ -230,6 +226,3 @@ def recover() -> Ready:
         return []
 
     return Ready("recover", top, play, judge)
-
-
-__all__ = ["AfterwordError", "flows"]
