@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ from vault.storage.ballast import Ballast
 from vault.storage.database import Database, open_database
 from vault.storage.disk import Disk
 from vault.storage.folders import make_folder
+from vault.storage.folders import settle as settle_folder
 from vault.storage.objects import Objects, open_objects
 from vault.storage.records import Records
 from vault.storage.records.rows import Letter
@@ -165,23 +166,34 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     if scheme != "sqlite":
         raise BadUsage("Restore into SQLite: set AFTERWORD_DATABASE=sqlite:///…", code="bad-setting")
     target = Path("/" + place.lstrip("/"))
-    draft = target.with_name(target.name + ".restored")
-    for left in (draft, *_beside(draft)):
-        left.unlink(missing_ok=True)
-    # A log without its database would be taken for the new one's, and spoil it.
-    for there in (target, *_beside(target)):
-        if there.exists():
-            raise _lives_there(there)
-    key = read_key(settings.server_key_file)
-    make_folder(target.parent)
-    try:
-        keeping.open_backup(file, key, draft)
-    except Untrusted as wrong:
-        raise Refused(
-            f"{file.name} does not open ({wrong}) Point AFTERWORD_SERVER_KEY_FILE at the key of the server that was "
-            "backed up, or take another backup.",
-            code="wrong-server-key",
-        ) from None
+    with _draft(target) as draft:
+        # A log without its database would be taken for the new one's, and spoil it.
+        for there in (target, *_beside(target)):
+            if there.exists():
+                raise _lives_there(there)
+        key = read_key(settings.server_key_file)
+        make_folder(target.parent)
+        try:
+            keeping.open_backup(file, key, draft)
+        except Untrusted as wrong:
+            raise Refused(
+                f"{file.name} does not open ({wrong}) Point AFTERWORD_SERVER_KEY_FILE at the key of the server that "
+                "was backed up, or take another backup.",
+                code="wrong-server-key",
+            ) from None
+        begun, back = _come_back(settings, draft, file.parent, anyway=anyway)
+        # Only now is there a server under its name. Not over one that was started here meanwhile: what is in its log
+        # would be taken for this one's.
+        try:
+            os.link(draft, target)
+        except FileExistsError:
+            raise _lives_there(target) from None
+        settle_folder(target.parent)
+    return begun, back
+
+
+def _come_back(settings: Settings, draft: Path, folder: Path, *, anyway: bool) -> tuple[int, Copied]:
+    """Judge what was in the backup, bring in the objects from its `folder`, and let its new life begin."""
     database = open_database(f"sqlite:///{draft.absolute()}")
     try:
         database.migrate()
@@ -195,27 +207,29 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
                 "the rest.",
                 code="unsound",
             )
-        back = keeping.bring_objects(vault.records, vault.objects, file.parent, anyway=anyway)
+        back = keeping.bring_objects(vault.records, vault.objects, folder, anyway=anyway)
         begun = keeping.begin_anew(vault.records, vault.custodian, secrets.token_hex(16))
         if not database.forget():
             raise Conflict("Another process reads what is being restored; try again.", code="busy")
     finally:
         database.close()
-    for left in _beside(draft):
-        left.unlink(missing_ok=True)
-    # Only now is there a server under its name. Not over one that was started here meanwhile: what is in its log would
-    # be taken for this one's.
-    try:
-        os.link(draft, target)
-    except FileExistsError:
-        raise _lives_there(target) from None
-    draft.unlink()
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return begun, replace(back, unsound=unsound)
+
+
+@contextlib.contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """Where a database is made whole before it gets its name. Nothing of it stays, whatever comes of it."""
+    draft = target.with_name(target.name + ".restored")
+
+    def clear() -> None:
+        for left in (draft, *_beside(draft), *draft.parent.glob(f"{draft.name}.*")):
+            left.unlink(missing_ok=True)
+
+    clear()
+    try:
+        yield draft
+    finally:
+        clear()
 
 
 def _lives_there(there: Path) -> Refused:
@@ -273,11 +287,7 @@ def _write_key(path: Path, key: age.Identity) -> None:
     finally:
         draft.unlink()
     _forget_drafts(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    settle_folder(path.parent)
 
 
 def _forget_drafts(path: Path) -> None:

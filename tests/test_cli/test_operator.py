@@ -393,6 +393,7 @@ def test_a_restore_does_not_take_the_place_of_a_server_that_was_started_meanwhil
     there.records.db.close()
     again = compose.open_vault(settings)
     assert again.records.service() == life
+    assert not list((tmp_path / "back").glob("*.restored*"))
     again.records.db.close()
 
 
