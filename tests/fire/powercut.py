@@ -5,7 +5,8 @@ under some file system may show after a power cut; what was made durable is alwa
 
 THE MODEL. A file is a durable content and the writes since its last fsync. Of those, each sector (512 or 4 096 bytes)
 holds what it held after any one of them, whatever the other sectors hold: lost, torn, reordered. Its length is that
-after any one of them too, so there are longer files full of zeros and data without the length that goes with it.
+after any one of them too, so there are longer files full of zeros and data without the length that goes with it. That
+a file was cut short is true of all of it or of nothing (the new length is in the journal before any block is freed).
 fsync and fdatasync make content and length durable, and never the name. A folder is its durable entries and, for each
 name, what stood there since: any one of these may be found, each name for itself, until the folder is fsynced. That is
 how creates, links, unlinks and renames are lost, kept, and reordered against each other and against data. A renamed
@@ -36,6 +37,7 @@ from tests.fire.shim import REFUSED, Call, Op
 
 SECTORS: Final = (512, 4_096)
 BIG: Final = 900_000
+NOW: Final = 1 << 60
 PROMISED: Final = 4
 """So many images at least of a moment at which something was promised."""
 SYNCED: Final = b"sync()"
@@ -76,10 +78,13 @@ class File:
         content += bytes(longest - len(content))
         length = len(self.durable)
         times: dict[int, int] = {}
+        done, next_cut = self._cuts(of_length)
 
         def time(number: int) -> int:
             if number not in times:
-                times[number] = of_sector(number)
+                # What was cut off is gone everywhere or nowhere, and what came after it comes with it.
+                gone = max((when for when, at in done if at < (number + 1) * sector), default=-1)
+                times[number] = max(gone, min(of_sector(number), next_cut - 1))
             return times[number]
 
         for when, at, data in self.since:
@@ -99,6 +104,18 @@ class File:
         if length > len(content):
             content += bytes(length - len(content))
         return bytes(content[:length])
+
+    def _cuts(self, until: int) -> tuple[list[tuple[int, int]], int]:
+        """(when, to what length) the file was cut short up to a time, and when it was cut short next."""
+        done, following, size = [], NOW + 1, len(self.durable)
+        for when, at, data in self.since:
+            if data is None and at < size:
+                if when <= until:
+                    done.append((when, at))
+                else:
+                    following = min(following, when)
+            size = at if data is None else max(size, at + len(data))
+        return done, following
 
 
 @dataclass(eq=False, slots=True)
@@ -339,7 +356,6 @@ KINDS: Final = (
     "names in order, contents at random",
     "anything",
 )
-NOW: Final = 1 << 60
 
 
 class _Cut:

@@ -142,8 +142,18 @@ def test_a_later_write_to_a_sector_takes_the_earlier_one_with_it(tmp_path: Path)
 def test_a_file_cut_short_and_filled_again_shows_each_of_its_lengths(tmp_path: Path) -> None:
     disk = a_disk(tmp_path, call(Op.TRUNCATE, "a"), call(Op.WRITE, "a", data=b"xy"), a=b"long")
     assert {b"long", b"", b"xy"} <= found(disk, "a")
-    # Cut away is cut away in every sector that has heard of it: the old end never stands behind the new beginning.
+    # Cut away is cut away: the old end never stands behind the new beginning.
     assert b"xyng" not in found(disk, "a")
+
+
+def test_a_file_is_cut_short_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Else a log of SQLite would lose its middle and keep its beginning, which no journal of a file system does."""
+    old = b"o" * 2048
+    disk = a_disk(tmp_path, call(Op.TRUNCATE, "a"), call(Op.WRITE, "a", data=b"n" * 1024), a=old)
+    seen = {each for each in found(disk, "a") if isinstance(each, bytes)}
+    assert old in seen
+    assert all(b"o" not in each for each in seen - {old})
+    assert {b"", bytes(1024), b"n" * 1024, b"n" * 512 + bytes(512)} <= seen
 
 
 def test_every_promise_before_the_cut_is_held_against_the_image(tmp_path: Path) -> None:
