@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 
 from tests.world import World, an_armed_dossier, until
-from vault import accounts, compose, outbox, statements, wire
+from vault import accounts, compose, outbox, statements, watch, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
+from vault.letters import Facts, LetterKind
 from vault.plans import Plan
 from vault.storage.records.rows import Letter
 from vault.switch import Stage
@@ -399,3 +400,81 @@ def test_no_letter_names_the_dossier_or_what_is_in_it(world: World) -> None:
         assert made.id not in said
         assert "Title" not in said
         assert "http" not in said.replace("https://server.example", "")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "attempts = 'x'",
+        "climb = 2.5",
+        "facts = 'x'",
+        "message_id = CAST(x'ff' AS TEXT)",
+        "letter = CAST(x'ff' AS TEXT)",
+        "lane = CAST(x'ff' AS TEXT)",
+        "id = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_letter_that_does_not_read_holds_up_nobody_elses(
+    world: World, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S11."""
+    made = an_armed_dossier(world, PLAN)
+    olga = world.journalist("olga")
+    olga.confirm("olga@example.org")
+    world.delivering = False
+    until(made, Stage.REMINDED)
+    with world.records.transaction() as now:
+        world.database.run(f"UPDATE outbox SET {damage} WHERE kind = 'check-in'")  # noqa: S608 our own
+        outbox.post(world.records, world.custodian, now, LetterKind.ADDRESS_WELL, olga.account.id, Facts())
+    world.courier.carried.clear()
+    with caplog.at_level(logging.ERROR):
+        world.deliver()
+    assert [parcel.to for parcel in world.courier.carried] == ["olga@example.org"]
+    assert "does not read" in caplog.text
+    row = world.database.one("SELECT state FROM outbox WHERE kind = 'check-in'")
+    assert row is not None
+    assert row["state"] == "waiting", "what does not read is kept for whoever repairs it"
+
+
+def test_a_lane_that_does_not_read_holds_up_no_other_lane(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    world.delivering = False
+    until(made, Stage.WARNED)
+    monkeypatch.setattr(outbox, "WINDOW", 2)
+    with world.records.transaction():
+        world.database.run(
+            "UPDATE outbox SET lane = CAST(x'ff' AS TEXT), next = next + 1 WHERE kind = 'last-warning'"
+        )
+    world.courier.carried.clear()
+    for _ in range(4):
+        world.deliver()
+    assert {parcel.to for parcel in world.courier.carried} == {
+        "c1@example.org",
+        "c2@example.org",
+        "c3@example.org",
+    }
+
+
+def test_an_alarm_in_the_air_when_only_its_time_was_given_again_is_followed_by_no_all_clear(
+    world: World,
+) -> None:
+    """A colleague's computer proved that this server was set back; nobody has heard of her."""
+    made = an_armed_dossier(world, PLAN)
+    world.delivering = False
+    until(made, Stage.WARNED)
+
+    def give_time_again(parcel: Parcel) -> Outcome:
+        if made.stage is Stage.WARNED and parcel.to == "c1@example.org":
+            with world.records.transaction() as now:
+                watch.give_time_again(world.records, world.custodian, now, made.readers[0].account.id)
+        return Accepted()
+
+    world.courier.answer = give_time_again
+    world.deliver()
+    world.courier.answer, world.delivering = None, True
+    world.pass_time(MINUTE)
+    assert made.stage is Stage.ARMED
+    assert ("c1@example.org", "reach-her") in world.letters()
+    assert "all-clear" not in {kind for _, kind in world.letters()}

@@ -1,8 +1,13 @@
 """SQL about the outbox: rows that remember a letter until it has arrived."""
 
+import logging
 from collections.abc import Iterable
 
+from vault.clock import HOUR
+from vault.errors import Damaged, DiskFailed
 from vault.storage.records.rows import Letter, Rows
+
+log = logging.getLogger("afterword.outbox")
 
 
 class Letters(Rows):
@@ -13,18 +18,25 @@ class Letters(Rows):
         return self._one(Letter, "SELECT * FROM outbox WHERE id = :id", id=letter)
 
     def due_letters(self, lived: int, limit: int) -> list[Letter]:
-        """Those that have been due for longest."""
-        return self._all(
-            Letter,
+        """Those that have been due for longest. One that does not read is put aside, lest it hold up all the others."""
+        return self._legible(
             "SELECT * FROM outbox WHERE state = 'waiting' AND next <= :lived AND lease <= :lived "
             "ORDER BY next LIMIT :limit",
-            lived=lived,
+            lived,
             limit=limit,
         )
 
     def lanes_due(self, after: str, lived: int, most: int, limit: int) -> tuple[list[str], str]:
         """Of the next `most` lanes with waiting letters up to `limit` that have one due, and where to go on: empty,
         from the beginning. From lane to lane by the index, whatever number of letters each has."""
+        try:
+            return self._lanes_due(after, lived, most, limit)
+        except DiskFailed:
+            raise
+        except Damaged:
+            return [], ""  # the one that does not read will be put aside when it has been due for longest
+
+    def _lanes_due(self, after: str, lived: int, most: int, limit: int) -> tuple[list[str], str]:
         rows = self.db.all(
             "WITH RECURSIVE lanes (lane, place) AS ("
             "SELECT MIN(lane), 1 FROM outbox WHERE state = 'waiting' AND lane > :after UNION ALL "
@@ -42,13 +54,28 @@ class Letters(Rows):
         return [str(row["lane"]) for row in rows], "" if whole else str(rows[-1]["lane"])
 
     def first_due(self, lane: str, lived: int) -> Letter | None:
-        return self._one(
-            Letter,
+        found = self._legible(
             "SELECT * FROM outbox WHERE state = 'waiting' AND lane = :lane AND next <= :lived AND lease <= :lived "
             "ORDER BY next LIMIT 1",
+            lived,
             lane=lane,
-            lived=lived,
         )
+        return found[0] if found else None
+
+    def _legible(self, sql: str, lived: int, **params: int | str) -> list[Letter]:
+        found = self._each(Letter, sql, lived=lived, **params)
+        # From the last place on, so that the others keep theirs.
+        for place in reversed([place for place, letter in enumerate(found) if letter is None]):
+            log.error("a letter does not read; it is put aside for an hour")
+            self.db.run(
+                "UPDATE outbox SET lease = :until, lane = NULL "  # noqa: S608 our own
+                f"WHERE id = (SELECT id FROM ({sql}) AS them LIMIT 1 OFFSET :place)",
+                until=lived + HOUR,
+                lived=lived,
+                place=place,
+                **params,
+            )
+        return [letter for letter in found if letter is not None]
 
     def claim_letter(self, letter: Letter, until: int) -> int:
         """0 when another deliverer was first."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vault.errors import Damaged
+from vault.errors import Damaged, DiskFailed
 from vault.storage.database import Database
 
 
@@ -228,6 +228,26 @@ class Rows:
 
     def _all(self, shape: type[R], sql: str, **params: int | str | bytes | None) -> list[R]:
         return [take(row, shape) for row in self.db.all(sql, **params)]
+
+    def _each(self, shape: type[R], sql: str, **params: int | str | bytes | None) -> list[R | None]:
+        """As `_all`, with None in the place of a row that does not read: it must not hide the others. Called inside a
+        transaction or a reading, so that the places stay the same."""
+        try:
+            return [*self._all(shape, sql, **params)]
+        except DiskFailed:
+            raise
+        except Damaged:
+            count = self.db.one(f"SELECT COUNT(*) AS many FROM ({sql}) AS them", **params)  # noqa: S608 our own
+        found: list[R | None] = []
+        for place in range(0 if count is None else int(count["many"])):
+            try:
+                one = f"SELECT * FROM ({sql}) AS them LIMIT 1 OFFSET :place"  # noqa: S608 our own
+                found.append(self._one(shape, one, place=place, **params))
+            except DiskFailed:
+                raise
+            except Damaged:
+                found.append(None)
+        return found
 
     def _insert(self, table: str, row: Row) -> None:
         names = row.__struct_fields__
