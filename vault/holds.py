@@ -4,13 +4,12 @@ Rule of this room: one colleague alone delays a release twice per climb and no f
 and to all colleagues; nothing here can bring a release nearer.
 """
 
-import logging
 from typing import Final
 
 from vault import envelope, ledger, outbox, release, switch, watch
 from vault.clock import write_instant
 from vault.custodian import Custodian
-from vault.errors import Conflict, Damaged, Refused
+from vault.errors import Conflict, Refused
 from vault.letters import Facts, LetterKind
 from vault.plans import HOLD, HOLDS_ALONE, hold_length
 from vault.service import Moment
@@ -20,8 +19,6 @@ from vault.storage.records.rows import Account, Dossier
 from vault.switch import LATE, Stage, Switch
 
 SHOWN: Final = 20
-
-log = logging.getLogger("afterword.holds")
 
 
 def take(
@@ -112,8 +109,4 @@ def _tell(
             until=None if until is None else now.project(until),
             release=now.project(coming[Stage.RELEASED]),
         )
-        # One colleague's damaged row must cost neither the others their letter nor anybody the hold.
-        try:
-            outbox.post(records, custodian, now, kind, account, facts, dossier=row.id, climb=after.ladder)
-        except Damaged as wrong:
-            log.error("account %s hears nothing of a hold: %s", account, type(wrong).__name__)
+        outbox.post(records, custodian, now, kind, account, facts, dossier=row.id, climb=after.ladder)

@@ -55,11 +55,19 @@ def post(
     climb: int | None = None,
     letter: str | None = None,
 ) -> int:
-    """A row for every confirmed address of this account; how many there were."""
-    addresses = records.confirmed_addresses_of(account)
-    for address in addresses:
+    """A row for every confirmed address of this account; how many there were. One that does not read costs neither the
+    others their letter nor anybody what the letter is about: the operator hears of it."""
+    ways = records.ways_to(account)
+    told = [each for each in ways if each is not None]
+    for address in told:
         post_to(records, custodian, now, kind, address, facts, dossier=dossier, climb=climb, letter=letter)
-    return len(addresses)
+    if len(told) < len(ways):
+        log.error("account %s: a %s letter is missing, an address does not read", account, kind.value)
+        trouble = Facts(
+            account=account, trouble=f"an address of account {account} does not read; a letter is missing."
+        )
+        post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, trouble, dossier)
+    return len(told)
 
 
 def post_to(

@@ -364,3 +364,18 @@ def test_of_a_destroyed_dossier_nothing_that_could_open_it_is_left(made: Dossier
         assert secret is not None
         assert secret[200:264] not in held
     assert cooling.take_effect(world.records, world.custodian) == 0
+
+
+def test_a_damaged_address_of_a_colleague_keeps_her_from_cancelling_nothing(made: Dossier) -> None:
+    hash = made.hers.order(made.id, statements.Destroy)
+    with made.world.database.transaction():
+        made.world.database.run(
+            "UPDATE addresses SET tries = 'x' WHERE account = :a", a=made.readers[0].account.id
+        )
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    assert made.world.records.change(str(hash)) is None
+    made.world.courier.carried.clear()
+    made.world.deliver()
+    assert {"ana@example.org", "c2@example.org", "c3@example.org"} <= {
+        each.to for each in made.world.courier.carried
+    }

@@ -175,7 +175,11 @@ class People(Rows):
         )
 
     def confirmed_addresses_of(self, account: str) -> list[Address]:
-        return self._all(
+        return [each for each in self.ways_to(account) if each is not None]
+
+    def ways_to(self, account: str) -> list[Address | None]:
+        """Its confirmed addresses, None for one that does not read."""
+        return self._each(
             Address,
             "SELECT * FROM addresses WHERE account = :id AND confirmed = 1 ORDER BY created, id",
             id=account,
