@@ -12,7 +12,7 @@ from typing import Final
 from vault import channels, outbox
 from vault.clock import MINUTE, SECOND, Clock
 from vault.custodian import Custodian
-from vault.errors import Damaged
+from vault.errors import Damaged, DiskFailed
 from vault.letters import Facts, LetterKind, Trouble
 from vault.service import FRESH_TICKS, GAP, Moment, Service
 from vault.storage.records import Records
@@ -58,6 +58,16 @@ class Lookout:
         self._records = records
         self._custodian = custodian
         self._begun: int | None = None
+
+    def last_seen(self) -> Vigil | None:
+        """What is remembered of trouble, read in the tick's own transaction; None where it does not read."""
+        try:
+            return self._records.vigil()
+        except DiskFailed:
+            raise
+        except Damaged as wrong:
+            log.error("no alarm can be raised: %s", type(wrong).__name__)
+            return None
 
     def look(self, row: Service, seen: Vigil) -> None:
         """After a tick of the host that counts: `row` as it is now, `seen` as it was before the tick. On a quiet tick
@@ -167,7 +177,15 @@ def _next(records: Records, custodian: Custodian, now: Moment, row: Service, see
             after = (Alarm.TELLING, names[-1]) if names else (Alarm.EVERYBODY, "")
             if records.save_alarm(seen, after[0], seen.outage, after[1]):
                 for account in names:
-                    _tell(records, custodian, now, account, seen.outage)
+                    outbox.post(
+                        records,
+                        custodian,
+                        now,
+                        LetterKind.OUTAGE,
+                        account,
+                        Facts(),
+                        letter=_name(seen.outage),
+                    )
         case Alarm.ENDING:
             told = records.addresses_told(_name(seen.outage), LetterKind.OUTAGE.value, seen.told, BATCH)
             after = (Alarm.ENDING, told[-1]) if told else (Alarm.QUIET, "")
@@ -185,14 +203,6 @@ def _tell_operator(
 ) -> None:
     facts = Facts(trouble=trouble.value)
     outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts, letter=_name(outage))
-
-
-def _tell(records: Records, custodian: Custodian, now: Moment, account: str, outage: int) -> None:
-    # One account whose rows do not read must not keep the others from hearing.
-    try:
-        outbox.post(records, custodian, now, LetterKind.OUTAGE, account, Facts(), letter=_name(outage))
-    except Damaged as wrong:
-        log.error("account %s is not told of the outage: %s", account, type(wrong).__name__)
 
 
 def _end(records: Records, custodian: Custodian, now: Moment, outage: int) -> None:

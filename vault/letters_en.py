@@ -365,8 +365,8 @@ $ afterword status
 - To name somebody else, or the same person again, use `afterword roster`.
 """,
     "operator-crowd": """
-Many people have fallen silent at the same time: {many} within one hour, more than a tenth of all who are expected
-to check in here. That is more likely our trouble, or a region's, than theirs.
+Many dossiers fell silent at the same time: {many} within one hour, more than a tenth of all that are armed here.
+Unless they are one person's, that is more likely our trouble, or a region's, than theirs.
 
 - Can they reach this server? Try its public address from outside, and run `afterword doctor`.
 
@@ -380,8 +380,9 @@ That is all this server does by itself, so please look now.
 The server: {host}
 """,
     "operator-crowd-waits": """
-Somebody who fell silent together with many others has come to the end of the last stage. The release waits once
-more, by twelve hours at most, and so does each of the others: {many} in all. After that it happens.
+A dossier that fell silent together with many others has come to the end of the last stage. The release waits once
+more, by twelve hours at most, and so does each of the others that are silent still: {many} in all. After that it
+happens.
 
 - If the cause was ours, or a whole region is cut off, this is the time to get word to these people: only their
 own check-in stops a release. Nobody who runs a server can.

@@ -373,8 +373,9 @@ $ afterword status
 - Para nombrar a otra persona, o de nuevo a la misma, use `afterword roster`.
 """,
     "operator-crowd": """
-Muchas personas han callado a la vez: {many} en una hora, más de la décima parte de todas las que aquí deben dar
-señal de vida. Es más probable que el problema sea nuestro, o de una región, que de ellas.
+Muchos expedientes han quedado en silencio a la vez: {many} en una hora, más de la décima parte de todos los que
+aquí están armados. Si no son de una sola persona, es más probable que el problema sea nuestro, o de una región, que
+de ellas.
 
 - ¿Pueden llegar a este servidor? Pruebe desde fuera su dirección pública y ejecute `afterword doctor`.
 
@@ -388,8 +389,9 @@ lo que este servidor hace por sí mismo; por favor, revíselo ahora.
 El servidor: {host}
 """,
     "operator-crowd-waits": """
-Alguien que calló junto con muchas otras personas ha llegado al final de la última etapa. La entrega espera una vez
-más, doce horas como mucho, y también la de cada una de las demás: {many} en total. Después ocurre.
+Un expediente que quedó en silencio junto con muchos otros ha llegado al final de la última etapa. La entrega espera
+una vez más, doce horas como mucho, y también la de cada uno de los que siguen en silencio: {many} en total. Después
+ocurre.
 
 - Si la causa fue nuestra, o toda una región está aislada, es el momento de hacer llegar la noticia a estas
 personas: solo su propia señal de vida detiene una entrega. Nadie que administre un servidor puede hacerlo.

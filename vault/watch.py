@@ -25,7 +25,6 @@ STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, 
 # What is owed the all-clear when the climb ends.
 _ALARMS: Final = switch.LADDER_LETTERS | switch.HOLD_LETTERS
 _BELOW: Final = (-(2**63), "")
-_CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 
 log = logging.getLogger("afterword.watch")
 
@@ -115,31 +114,17 @@ def _say(
                     if reader.has_left:
                         continue
                     numbered = 0 if kind is LetterKind.RELEASE else climb
-                    # One colleague's damaged row must cost neither the others their letter nor anybody the release.
-                    try:
-                        told = outbox.post(
-                            records,
-                            custodian,
-                            now,
-                            kind,
-                            reader.account,
-                            dates,
-                            dossier=dossier.id,
-                            climb=numbered,
-                            letter=name,
-                        )
-                    except Damaged as wrong:
-                        log.error(
-                            "dossier %s: a colleague has no letter: %s", dossier.id, type(wrong).__name__
-                        )
-                        trouble = (
-                            f"an address of account {reader.account} does not read; a letter is missing."
-                        )
-                        facts = Facts(account=reader.account, trouble=trouble)
-                        outbox.post_operator(
-                            records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts, dossier.id
-                        )
-                        told = 0
+                    told = outbox.post(
+                        records,
+                        custodian,
+                        now,
+                        kind,
+                        reader.account,
+                        dates,
+                        dossier=dossier.id,
+                        climb=numbered,
+                        letter=name,
+                    )
                     if kind is LetterKind.RELEASE and not told:
                         outbox.tell_unreachable(records, custodian, now, dossier.id, reader.account)
             case Notice(kind, Audience.OPERATOR, climb, _):
@@ -194,8 +179,18 @@ def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) 
     kind = LetterKind(letter.kind)
     if kind in STAGE_LETTERS and letter.letter is not None:
         apply(records, custodian, now, dossier.id, Landed(letter.letter))
-    if kind in _ALARMS and records.switch(dossier.id).switch.stage in _CALM:
+    stage = records.switch(dossier.id).switch.stage
+    if kind in _ALARMS and (
+        stage is Stage.PAUSED or (stage is Stage.ARMED and _alive_since(records, dossier, letter))
+    ):
         _all_clear(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
+
+
+def _alive_since(records: Records, dossier: Dossier, letter: Letter) -> bool:
+    """Whether she has checked in since this alarm was written: a switch that was given all its time again is armed
+    as well, and nobody has heard of her."""
+    last = records.last_checkin(dossier.journalist)
+    return last is not None and ledger.accepted_at(last) >= letter.posted
 
 
 def check_in(
@@ -288,7 +283,7 @@ class Watch:
         done = Ticked()
         with self._records.transaction() as now:
             row = self._records.service()
-            before = self._records.vigil()
+            before = self._lookout.last_seen()
             boot = self._records.clock.boot()
             if now.exact:
                 self._records.save_beat(boot)
@@ -305,7 +300,9 @@ class Watch:
                 # A check-in that waits for the lock must not wait for ten thousand moves.
                 self._records.db.give_way()
             self._move(names, done)
-        if self._mass_hold and (done.silent or not self._counted):
+        if done.silent:
+            self._counted = False
+        if self._mass_hold and not self._counted:
             self._mark_crowd(done)
             self._counted = True
         return done
@@ -371,6 +368,8 @@ class Watch:
                 marked = sum(self._mark_one(now, name) for name in names)
                 if marked:
                     crowds.note(self._records, self._custodian, now, marked)
+        except DiskFailed:
+            raise
         except Exception as reason:
             if len(names) > 1:
                 return {wrong for name in names for wrong in self._mark([name], done)}

@@ -10,6 +10,7 @@ import pytest
 from tests.world import Dossier, World, until
 from vault import crowds, statements
 from vault.clock import HOUR
+from vault.errors import Conflict, DiskFailed
 from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
@@ -230,3 +231,66 @@ def test_counting_reads_lines_of_an_index_and_no_table(world: World) -> None:
 def test_how_to_switch_it_off_is_written_down() -> None:
     text = (Path(__file__).parents[2] / "docs" / "decisions" / "two-brakes.md").read_text()
     assert "AFTERWORD_MASS_HOLD=off" in text
+
+
+@pytest.mark.parametrize("column", ["many", "last", "waited"])
+def test_a_wave_that_does_not_read_holds_up_no_release_and_no_mark(world: World, column: str) -> None:
+    several = some_dossiers(world, *[SOON] * 6, *[Plan(27 * HOUR, 12 * HOUR, 12 * HOUR, 48 * HOUR)] * 6)
+    world.skip(25 * HOUR)
+    with world.database.transaction():
+        world.database.run(f"UPDATE waves SET {column} = 'x'")  # noqa: S608 our own
+    world.skip(3 * HOUR)
+    assert {crowd_of(each) for each in several} == {Crowd.YES}
+    until(several[0], Stage.RELEASED)
+    assert told(world) == ["operator-crowd", "operator-crowd", "operator-crowd-waits"]
+
+
+def test_a_crowd_that_could_not_be_counted_is_counted_in_the_next_tick(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = some_dossiers(world, *[SOON] * 6)
+    world.beat()
+
+    def busy(*given: object) -> bool:
+        raise Conflict("Another writer keeps the lock; try again.", code="busy")
+
+    with monkeypatch.context() as once:
+        once.setattr(crowds, "is_wave", busy)
+        with pytest.raises(Conflict):
+            world.skip(25 * HOUR)
+    world.beat()
+    assert {crowd_of(each) for each in several} == {Crowd.YES}
+
+
+def test_a_disk_that_fails_while_a_crowd_is_marked_ends_the_tick(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_dossiers(world, *[SOON] * 6)
+    world.beat()
+
+    def fail(*given: object) -> None:
+        raise DiskFailed("The disk refused what was being written.")
+
+    monkeypatch.setattr(crowds, "note", fail)
+    with pytest.raises(DiskFailed):
+        world.skip(25 * HOUR)
+
+
+def test_the_operator_hears_how_many_still_wait_and_not_how_many_once_fell_silent(world: World) -> None:
+    several = some_dossiers(world, *[SOON] * 6)
+    olga = world.journalist("olga")
+    olga.confirm("olga@example.org")
+    friend = olga.colleague("f")
+    for _ in range(2):
+        olga.create([friend], 1, SOON).arm(anyway=True)
+    world.skip(25 * HOUR)
+    olga.check_in()
+    until(several[0], Stage.GRACE)
+    until(several[0], Stage.RELEASED)
+    world.deliver()
+    (said,) = [
+        each
+        for each in world.courier.carried
+        if "comes to the end" in each.body or "has come to" in each.body
+    ]
+    assert "6 in all" in " ".join(said.body.split())

@@ -214,3 +214,14 @@ def test_a_watch_that_does_not_count_leaves_it_to_the_one_that_does(
         world.database.run("UPDATE service SET boot = 'of another host'")
     beat()
     assert watcher.heard == []
+
+
+def test_what_alarms_remember_and_does_not_read_is_trouble_and_stops_nothing(
+    world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
+) -> None:
+    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
+    world.pass_time(FRESH_TICKS * TICK)
+    with world.database.transaction():
+        world.database.run("UPDATE service SET pulse = 'x'")
+    beat()
+    assert watcher.heard == ["/x/fail"]

@@ -399,3 +399,26 @@ def test_nothing_leaves_released(world: World) -> None:
     cooling.take_effect(world.records, world.custodian)
     assert made.stage is Stage.RELEASED
     assert world.records.release(made.id) == before
+
+
+def test_a_damaged_address_of_hers_takes_neither_the_others_their_warnings_nor_anybody_the_release(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    (first,) = world.records.addresses_of(made.hers.account.id)
+    made.hers.confirm("ana@elsewhere.example")
+    with world.database.transaction():
+        world.database.run("UPDATE addresses SET tries = 'x' WHERE id = :id", id=first.id)
+    until(made, Stage.RELEASED)
+    world.pass_time(20 * TICK)
+    hers = [each.body for each in world.courier.carried if each.to == "ana@elsewhere.example"]
+    assert len(hers) == 5, "a code, three warnings, and that it was released"
+    assert any("does not read" in " ".join(each.body.split()) for each in world.courier.carried)
+
+
+@pytest.mark.parametrize("damage", ["pulse = 'x'", "told = CAST(x'ff' AS TEXT)", "lead = 'x'", "alarm = 'x'"])
+def test_what_alarms_remember_stops_no_tick_when_it_does_not_read(world: World, damage: str) -> None:
+    made = an_armed_dossier(world, PLAN)
+    with world.database.transaction():
+        world.database.run(f"UPDATE service SET {damage}")  # noqa: S608 our own
+    until(made, Stage.WARNED)

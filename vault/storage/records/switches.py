@@ -233,6 +233,17 @@ class Switches(Rows):
     def newest_wave(self) -> Wave | None:
         return self._one(Wave, "SELECT * FROM waves ORDER BY number DESC LIMIT 1")
 
+    def last_wave(self) -> int:
+        row = self.db.one("SELECT MAX(number) AS number FROM waves")
+        return 0 if row is None or row["number"] is None else int(row["number"])
+
+    def count_crowd(self) -> int:
+        """How many who fell silent with many others still are."""
+        row = self.db.one(
+            "SELECT COUNT(*) AS many FROM switches WHERE stage IN ('reminded', 'warned', 'grace') AND crowd > 0"
+        )
+        return 0 if row is None else int(row["many"])
+
     def save_wave(self, wave: Wave) -> None:
         self.db.run(
             "INSERT INTO waves (number, many, last, waited, wall) VALUES (:number, :many, :last, :waited, :wall) "
@@ -243,7 +254,10 @@ class Switches(Rows):
     # service time
 
     def service(self) -> Service | None:
-        row = self.db.one("SELECT * FROM service WHERE id = 1")
+        # What alarms remember stands in the same row; if that does not read, time goes on.
+        row = self.db.one(
+            "SELECT life, boot, at, lived, served, probed, grown, era, stood, total FROM service WHERE id = 1"
+        )
         if row is None:
             return None
         if not _adds_up(row, _SERVICE):
