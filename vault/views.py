@@ -109,7 +109,10 @@ def _holds(records: Records, now: Moment, row: Dossier, seen: switch.Switch) -> 
             card=each.card,
             because=each.because,  # type: ignore[arg-type]  # written by holds from statements.Because only
             asked=each.wall,
-            until=None if each.until is None else now.project(each.until),
+            # A check-in, a pause or a release ended it before its time.
+            until=None
+            if each.until is None
+            else now.project(each.until if seen.stage in switch.LATE else min(each.until, seen.entered)),
             pending=each.hash in waiting,
             statement=each.statement.decode(),
         )

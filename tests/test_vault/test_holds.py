@@ -93,7 +93,7 @@ def test_a_damaged_address_of_one_costs_nobody_else_the_letter_or_the_hold(late:
     hold(late, late.readers[0])
     late.world.deliver()
     told = {parcel.to for parcel in late.world.courier.carried}
-    assert told == {"ana@example.org", "c1@example.org", "c3@example.org"}
+    assert told == {"ana@example.org", "c1@example.org", "c3@example.org", "op@ngo.example"}
     assert views.dossier(late.world.records, late.hers.account, late.id).held is not None
 
 
@@ -287,3 +287,15 @@ def test_one_colleague_delays_a_release_by_six_days_at_most_whenever_they_sign(
     released = world.records.release(made.id)
     assert released is not None
     assert released.released <= meant + 2 * HOLD + 24 * HOUR
+
+
+def test_a_hold_that_a_check_in_has_ended_is_not_shown_as_running(late: Dossier) -> None:
+    hold(late, late.readers[0])
+    late.world.skip(HOUR)
+    ended = late.world.clock.wall()
+    late.hers.check_in()
+    late.world.skip(HOUR)
+    for person in (late.hers, late.readers[1]):
+        state = views.dossier(late.world.records, person.account, late.id)
+        assert state.held is None
+        assert [each.until for each in state.holds] == [ended]
