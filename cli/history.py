@@ -102,9 +102,10 @@ def history(passphrase_file: Path | None, as_json: bool) -> None:
     Ends with exit code 6 when it does not hold.
     """
     with signed_in(passphrase_file) as session:
+        # First: what another command is promised meanwhile need not be in what is fetched now.
+        kept = promises.heads(session.home)
         entries = fetch(session)
         titles = {each.id: session.home.title(each, session.keyring) for each in session.home.dossiers()}
-        kept = promises.heads(session.home)
         head = session.remote.head
     verdict = verify(entries, kept, head)
     shown = History(

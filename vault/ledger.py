@@ -14,11 +14,12 @@ import msgspec
 from vault import envelope, outbox, statements, wire
 from vault.clock import SECOND
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, NotFound, Refused, StaleSequence
+from vault.errors import AfterwordError, Damaged, NotFound, Refused, StaleSequence
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.statements import MAX_AHEAD, Acknowledgement, Roster, Statement
 from vault.storage.records import Records
+from vault.storage.records.people import Entry
 from vault.storage.records.rows import Account, Stored
 
 FIRST = "0" * 64
@@ -125,7 +126,7 @@ def present(
     kept = _kept(custodian, account, last)
     if kept is None:
         return Presented(account, now, lost=False)
-    entry = records.history_entry(account.id, kept.number)
+    entry = _entry(records, account, kept.number)
     if entry is not None and entry.hash == kept.history:
         return Presented(account, now, lost=False)
     if kept.life == now.life or not records.is_past_life(kept.life):
@@ -161,7 +162,11 @@ def links_since(
 ) -> tuple[wire.HistoryEntry, ...]:
     """What follows the acknowledgement that was presented, so that its holder can follow the chain from there."""
     kept = _kept(custodian, account, last)
-    return () if kept is None else links(records, account, kept.number, SHOWN)
+    try:
+        return () if kept is None else links(records, account, kept.number, SHOWN)
+    except Damaged:
+        log.error("the history of account %s does not read", account.id)
+        return ()
 
 
 def links(records: Records, account: Account, after: int, limit: int) -> tuple[wire.HistoryEntry, ...]:
@@ -169,6 +174,15 @@ def links(records: Records, account: Account, after: int, limit: int) -> tuple[w
         wire.HistoryEntry(each.number, each.entry, each.hash)
         for each in records.history(account.id, after, limit)
     )
+
+
+def _entry(records: Records, account: Account, number: int) -> Entry | None:
+    """One that does not read is as good as gone: it must not cost anybody the check-in that it was shown with."""
+    try:
+        return records.history_entry(account.id, number)
+    except Damaged:
+        log.error("entry %d in the history of account %s does not read", number, account.id)
+        return None
 
 
 def _kept(custodian: Custodian, account: Account, last: str | None) -> Acknowledgement | None:

@@ -424,6 +424,31 @@ def test_a_captured_check_in_is_worth_nothing_to_a_server_that_came_back_from_a_
     assert refused.value.code == "stale-nonce"
 
 
+def test_a_damaged_entry_that_she_holds_a_promise_of_costs_her_no_check_in_and_counts_as_forgotten(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world)
+    kept, _ = made.hers.check_in()
+    number = acknowledgement(world, kept).number
+    until(made, Stage.WARNED)
+    with world.records.transaction():
+        world.database.run(
+            "UPDATE history SET hash = CAST(x'ff41' AS TEXT) WHERE account = :a AND number = :n",
+            a=made.hers.account.id,
+            n=number,
+        )
+    grant = log_in(made.hers, kept)
+    assert made.stage is Stage.ARMED
+    assert made.hers.account.marked
+    assert trouble_letters(world) == 1
+    assert acknowledgement(world, (grant.head or "").encode()).life == life(world) != "f1" * 16
+    made.hers.check_in(made.hers.checkin_request(last=kept.decode()))
+    assert ledger.links_since(world.records, world.custodian, made.hers.account, kept.decode())
+    with world.records.transaction():
+        world.database.run("UPDATE history SET entry = CAST(x'ff41' AS TEXT)")
+    assert ledger.links_since(world.records, world.custodian, made.hers.account, kept.decode()) == ()
+
+
 def test_in_a_long_chain_a_damaged_answer_to_the_last_check_in_does_not_cost_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
