@@ -222,7 +222,7 @@ def back_up(
     target = folder / f"afterword-{stamp}.backup"
     with _alone(scratch):
         # A backup that was killed left everything that has been deleted since.
-        for left in scratch.glob("backup-*.db*"):
+        for left in (*scratch.glob("backup-*.db*"), *folder.glob("afterword-*.backup.part")):
             left.unlink()
         plain = scratch / f"backup-{stamp}.db"
         try:

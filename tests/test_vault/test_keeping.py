@@ -337,3 +337,10 @@ def test_a_quota_is_set_for_an_account_that_exists(world: World, armed: Dossier)
         keeping.set_quota(world.records, "nobody", 5)
     with pytest.raises((Refused, Conflict)):
         armed.push()
+
+
+def test_a_backup_removes_what_a_killed_one_left_half_written(world: World, tmp_path: Path) -> None:
+    (tmp_path / "afterword-1.backup.part").write_bytes(b"half of it")
+    (tmp_path / "afterword-1.backup").write_bytes(b"an older one")
+    made = back_up(world, tmp_path)
+    assert {path.name for path in tmp_path.glob("afterword-*")} == {"afterword-1.backup", made.file.name}
