@@ -6,6 +6,7 @@ import pytest
 
 from cli import history, promises
 from cli.home import Home
+from cli.session import Session
 from test_cli.newsroom import Newsroom
 from vault import switch, watch, wire
 from vault.storage.records.rows import Account
@@ -65,6 +66,20 @@ def test_a_sound_history_is_shown_in_words_and_a_server_that_forgot_is_found_out
     assert again.code == 0
     assert "THE SERVER HAD GONE BACK" in again.out
     assert "of before the server went back" in again.out
+
+
+def test_what_another_command_is_promised_meanwhile_is_no_alarm(
+    at_work: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = history.fetch
+
+    def slowly(session: Session) -> list[wire.HistoryEntry]:
+        entries = genuine(session)
+        at_work.ran("Ana", "checkin")
+        return entries
+
+    monkeypatch.setattr(history, "fetch", slowly)
+    assert "It holds" in at_work.ran("Ana", "history")
 
 
 def test_a_history_that_does_not_hold_ends_with_its_own_code(
