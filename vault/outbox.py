@@ -16,7 +16,7 @@ from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Courier, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.couriers.roads import Roads
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Conflict, DiskFailed
+from vault.errors import AfterwordError, Conflict, Damaged, DiskFailed
 from vault.letters import Facts, LetterKind
 from vault.parcels import Reach as Reach
 from vault.parcels import Sender as Sender
@@ -359,13 +359,23 @@ def _back_off(attempts: int, tick: int, hopeless: bool, chance: float) -> int:
     return int(wait * (0.75 + chance / 2))
 
 
+def _awaited(records: Records, dossier: str, account: str) -> bool:
+    """Whether it is still to be collected. One line of a roster that does not read is told again, in its turn."""
+    try:
+        reader = records.collaborator(dossier, account)
+    except DiskFailed:
+        raise
+    except Damaged:
+        return True
+    return reader is not None and reader.collected is None and not reader.has_left
+
+
 def _repeat(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
     """A release is told again until its reader has collected: 1 h, 6 h, daily, then weekly."""
     if letter.kind != LetterKind.RELEASE.value or letter.dossier is None or letter.address is None:
         return
-    reader = records.collaborator(letter.dossier, letter.account or "")
     address = records.address(letter.address)
-    if reader is None or reader.collected is not None or reader.has_left or address is None:
+    if address is None or not _awaited(records, letter.dossier, letter.account or ""):
         return
     told = letter.climb or 0
     post_to(

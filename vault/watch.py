@@ -131,11 +131,7 @@ def _say(
                 facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
                 outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
             case Notice(kind, Audience.REACHED, climb, _):
-                # A row that does not read may cost somebody an all-clear; it must not cost her the check-in.
-                try:
-                    _tell_reached(records, custodian, now, dossier, kind, climb)
-                except Damaged as wrong:
-                    log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
+                _tell_reached(records, custodian, now, dossier, kind, climb)
 
 
 def _tell_reached(
@@ -152,7 +148,11 @@ def _tell_reached(
         if letter.kind not in _ALARMS or letter.address in told:
             continue
         told.add(letter.address)
-        _all_clear(records, custodian, now, dossier, kind, letter)
+        # A row that does not read may cost somebody an all-clear; but nobody else theirs, and not her the check-in.
+        try:
+            _all_clear(records, custodian, now, dossier, kind, letter)
+        except Damaged as wrong:
+            log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
 
 
 def _all_clear(
@@ -220,11 +220,21 @@ def check_in(
         left = {each.dossier for each in refused}
         for dossier in records.names_of(account.id):
             if dossier not in left:
+                _make_up_for_silence(records, custodian, now, dossier)
                 apply(records, custodian, now, dossier, switch.CheckIn())
         if known_to_her.lost:
             give_time_again(records, custodian, now, account.id)
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
+
+
+def _make_up_for_silence(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
+    """A restore ends an alarm and tells nobody so, since it knows nothing about her. Now she has spoken."""
+    seen, row = records.switch(dossier).switch, records.dossier(dossier)
+    if row is None or seen.stage is not Stage.ARMED or not records.has_begun_anew(dossier):
+        return
+    if not records.has_all_clear(dossier, seen.ladder):
+        _tell_reached(records, custodian, now, row, LetterKind.ALL_CLEAR, seen.ladder)
 
 
 def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:

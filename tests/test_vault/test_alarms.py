@@ -387,3 +387,13 @@ def test_an_unfinished_outage_outlives_the_process_and_the_machine(world: World,
     assert troubles(world) == ["ten minutes"]
     reopen_door(world)
     assert troubles(world) == ["ten minutes", "reached through"]
+
+
+def test_a_letter_that_does_not_read_keeps_no_outage_from_ending(world: World, armed: Dossier) -> None:
+    shut(world)
+    world.pass_time(MINUTE)
+    with world.database.transaction():
+        world.database.run("UPDATE outbox SET attempts = 'x' WHERE kind = 'operator-trouble'")
+    reopen_door(world)
+    world.pass_time(MINUTE)
+    assert vigil(world).alarm == Alarm.QUIET

@@ -478,3 +478,21 @@ def test_an_alarm_in_the_air_when_only_its_time_was_given_again_is_followed_by_n
     assert made.stage is Stage.ARMED
     assert ("c1@example.org", "reach-her") in world.letters()
     assert "all-clear" not in {kind for _, kind in world.letters()}
+
+
+def test_a_release_to_whom_the_roster_does_not_read_is_told_in_its_turn_and_not_at_every_lease(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    world.delivering = False
+    until(made, Stage.RELEASED)
+    with world.database.transaction():
+        world.database.run(
+            "UPDATE collaborators SET proved = 'x' WHERE account = :a", a=made.readers[0].account.id
+        )
+    world.delivering = True
+    world.courier.carried.clear()
+    world.pass_time(50 * MINUTE)
+    assert [each.to for each in world.courier.carried].count("c1@example.org") == 1
+    world.pass_time(HOUR)
+    assert [each.to for each in world.courier.carried].count("c1@example.org") == 2

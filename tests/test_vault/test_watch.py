@@ -280,6 +280,19 @@ def test_an_outbox_row_that_does_not_read_costs_an_all_clear_and_not_her_check_i
     assert made.stage is Stage.ARMED
 
 
+def test_an_outbox_row_that_does_not_read_costs_nobody_else_their_all_clear(world: World) -> None:
+    made = an_armed_dossier(world)
+    until(made, Stage.WARNED)
+    world.pass_time(20 * TICK)
+    with world.database.transaction():
+        world.database.run("UPDATE outbox SET attempts = 'many' WHERE kind = 'check-in'")
+    made.hers.check_in()
+    world.pass_time(20 * TICK)
+    assert {"c1@example.org", "c2@example.org", "c3@example.org"} <= {
+        each.to for each in world.courier.carried if "is over" in each.body
+    }
+
+
 def test_a_lost_row_of_time_stops_the_watch(world: World) -> None:
     an_armed_dossier(world, PLAN)
     with world.database.transaction():
@@ -422,3 +435,21 @@ def test_what_alarms_remember_stops_no_tick_when_it_does_not_read(world: World, 
     with world.database.transaction():
         world.database.run(f"UPDATE service SET {damage}")  # noqa: S608 our own
     until(made, Stage.WARNED)
+
+
+def test_after_a_restore_it_is_her_check_in_that_ends_the_alarm_for_everybody_who_heard_of_it(
+    world: World,
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    until(made, Stage.WARNED)
+    world.pass_time(20 * TICK)
+    with world.records.transaction() as now:
+        watch.give_time_again(world.records, world.custodian, now, made.readers[0].account.id)
+    world.pass_time(20 * TICK)
+    assert made.stage is Stage.ARMED
+    assert "all-clear" not in {kind for _, kind in world.letters()}
+    for _ in range(3):
+        made.hers.check_in()
+        world.pass_time(20 * TICK)
+    told = sorted(to for to, kind in world.letters() if kind == "all-clear")
+    assert told == ["ana@example.org", "c1@example.org", "c2@example.org", "c3@example.org"]

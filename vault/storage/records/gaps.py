@@ -157,7 +157,8 @@ class Gaps(Rows):
         )
 
     def operator_letters(self, letter: str) -> list[Letter]:
-        return self._all(
+        """Those that read."""
+        return self._readable(
             Letter,
             "SELECT * FROM outbox WHERE letter = :letter AND kind = 'operator-trouble' "
             "AND kind IN ('outage', 'outage-over', 'operator-trouble') ORDER BY posted, id",

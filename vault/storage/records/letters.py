@@ -190,12 +190,24 @@ class Letters(Rows):
         )
 
     def accepted_letters(self, dossier: str, climb: int) -> list[Letter]:
-        return self._all(
+        """Those that read."""
+        return self._readable(
             Letter,
             "SELECT * FROM outbox WHERE dossier = :dossier AND state = 'accepted' AND climb = :climb "
             "ORDER BY posted, id",
             dossier=dossier,
             climb=climb,
+        )
+
+    def has_all_clear(self, dossier: str, climb: int) -> bool:
+        return (
+            self.db.one(
+                "SELECT 1 AS yes FROM outbox WHERE dossier = :dossier AND climb = :climb AND kind = 'all-clear' "
+                "LIMIT 1",
+                dossier=dossier,
+                climb=climb,
+            )
+            is not None
         )
 
     def has_letter(self, dossier: str, address: str, kind: str) -> bool:

@@ -175,6 +175,7 @@ class People(Rows):
         )
 
     def confirmed_addresses_of(self, account: str) -> list[Address]:
+        """Those that read."""
         return [each for each in self.ways_to(account) if each is not None]
 
     def ways_to(self, account: str) -> list[Address | None]:

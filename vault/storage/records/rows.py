@@ -249,6 +249,9 @@ class Rows:
                 found.append(None)
         return found
 
+    def _readable(self, shape: type[R], sql: str, **params: int | str | bytes | None) -> list[R]:
+        return [each for each in self._each(shape, sql, **params) if each is not None]
+
     def _insert(self, table: str, row: Row) -> None:
         names = row.__struct_fields__
         self.db.run(

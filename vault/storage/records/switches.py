@@ -100,6 +100,11 @@ class Switches(Rows):
             == 1
         )
 
+    def has_begun_anew(self, dossier: str) -> bool:
+        """In this life or in one before."""
+        row = self.db.one("SELECT anew FROM switches WHERE dossier = :dossier", dossier=dossier)
+        return row is not None and row["anew"] is not None
+
     def due_switches(
         self, served: int, limit: int, after: tuple[int, str] = (-1, "")
     ) -> list[tuple[int, str]]:
