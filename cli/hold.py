@@ -13,7 +13,7 @@ from cli.session import signed_in
 from cli.shares import Doubtful, Gone, Sound
 from vault import wire
 from vault.errors import Refused
-from vault.plans import Plan, hold_length
+from vault.plans import HOLDS_ALONE, Plan, hold_length
 from vault.statements import Because, Hold
 
 
@@ -59,7 +59,7 @@ def hold(
                 "while it runs. If it is still needed then, sign after that.",
                 code="already-held",
             )
-        _explain(sound, why, short=session.remote.info().short)
+        _explain(sound, why, mine=session.home.card.hash.hex(), short=session.remote.info().short)
         if not (yes or terminal.confirm("Sign this under your name")):
             raise Refused("You did not say yes; nothing was signed, and time goes on.", code="not-confirmed")
         dossier, server = state.dossier, orders.server_of(session)
@@ -103,11 +103,20 @@ def _holdable(found: shares.Entrusted) -> Sound:
     return found
 
 
-def _explain(sound: Sound, why: Because, *, short: bool) -> None:
+def _explain(sound: Sound, why: Because, *, mine: str, short: bool) -> None:
     length = terminal.length(hold_length(Plan(*msgspec.structs.astuple(sound.state.plan)), short=short))
     who, title = sound.journalist.label, sound.title or sound.state.dossier[:8]
     terminal.say(f"You are about to sign, of {title}, from {who}: {holding.BECAUSE[why]}.")
-    terminal.say(f"  No time passes towards the release for {length}; then it goes on from where it was.")
+    holds = sound.state.holds
+    # A hold that two have signed ends for both at once.
+    many = len({each.until for each in holds if each.until is not None})
+    if many >= HOLDS_ALONE and not any(each.pending and each.card != mine for each in holds):
+        terminal.say(
+            "  It was held twice already: nothing stands still until a second colleague signs as well."
+        )
+        terminal.say(f"  Then no time passes towards the release for {length}.")
+    else:
+        terminal.say(f"  No time passes towards the release for {length}; then it goes on from where it was.")
     terminal.say(f"  It does not end the alarm. Only a check-in by {who} does: ask for one.")
     terminal.say(f"  {who} and all colleagues get a letter that names you and this reason.")
     terminal.say("  Sign only what you know yourself, and not because somebody presses you to.")

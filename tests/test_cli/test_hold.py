@@ -78,6 +78,8 @@ def test_who_comes_back_hears_who_spoke_for_them_and_only_once(bureau: Bureau) -
     bureau.does("hold", "Harbour", "--because", "hospital", "--yes", who="Ben")
     assert "while you were silent, Ben signed that you were in a hospital" in bureau.does("checkin")
     assert "while you were silent" not in bureau.does("checkin")
+    for who, command in (("Ana", "status"), ("Ana", "calendar"), ("Cem", "inbox")):
+        assert "held by" not in bureau.does(command, who=who), (who, command)
     assert state_of(bureau, "Ben").held is None
 
 
@@ -85,11 +87,14 @@ def test_a_third_hold_waits_for_a_second_colleague(bureau: Bureau) -> None:
     for _ in range(2):
         bureau.does("hold", "Harbour", "--because", "reached", "--yes", who="Ben")
         bureau.world.skip(4 * HOUR)
-    said = bureau.does("hold", "Harbour", "--because", "reached", "--yes", who="Ben")
-    assert "NOTHING STANDS STILL YET" in said
+    done = bureau.run("Ben", "hold", "Harbour", "--because", "reached", "--yes")
+    assert "NOTHING STANDS STILL YET" in done.out
+    assert "nothing stands still until a second colleague signs" in done.err
     assert "Ben asked to hold it" in bureau.does("inbox", who="Cem")
     assert bureau.refused("hold", "Harbour", "--because", "reached", "--yes", who="Ben") != ""
-    assert "is held until" in bureau.does("hold", "Harbour", "--because", "reached", "--yes", who="Cem")
+    done = bureau.run("Cem", "hold", "Harbour", "--because", "reached", "--yes")
+    assert "is held until" in done.out
+    assert "It was held twice already" not in done.err
     climb(bureau, Stage.RELEASED)
 
 
