@@ -219,15 +219,15 @@ def _come_back(settings: Settings, draft: Path, folder: Path, *, anyway: bool) -
 @contextlib.contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """Where a database is made whole before it gets its name. Nothing of it stays, whatever comes of it."""
-    draft = target.with_name(target.name + ".restored")
 
     def clear() -> None:
-        for left in (draft, *_beside(draft), *draft.parent.glob(f"{draft.name}.*")):
+        for left in target.parent.glob(f"{target.name}.restored*"):
             left.unlink(missing_ok=True)
 
     clear()
     try:
-        yield draft
+        # Under a name of its own: of two restores at once, neither may give the other's half its name.
+        yield target.with_name(f"{target.name}.restored-{secrets.token_hex(4)}")
     finally:
         clear()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -395,6 +396,30 @@ def test_a_restore_does_not_take_the_place_of_a_server_that_was_started_meanwhil
     assert again.records.service() == life
     assert not list((tmp_path / "back").glob("*.restored*"))
     again.records.db.close()
+
+
+def test_of_two_restores_at_once_neither_gives_the_others_half_its_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backup", str(tmp_path / "kept"), "--data", str(data))
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    place = tmp_path / "back"
+    bring = keeping.bring_objects
+
+    def beside_another(*args: Any, **kwargs: Any) -> Copied:  # Any: as bring_objects takes them
+        (draft,) = (each for each in place.glob("*.restored*") if not each.name.endswith(("-wal", "-shm")))
+        name = re.sub("[0-9a-f]{8}$", "01234567", draft.name)
+        for each in place.glob("*.restored*"):
+            each.unlink()
+        (place / name).write_bytes(b"half")
+        return bring(*args, **kwargs)
+
+    monkeypatch.setattr(keeping, "bring_objects", beside_another)
+    assert run("restore", str(tmp_path / "kept"), "--data", str(place)) == 3
+    assert not (place / "afterword.db").exists()
+    monkeypatch.setattr(keeping, "bring_objects", bring)
+    assert run("restore", str(tmp_path / "kept"), "--data", str(place)) == 0
+    assert {path.name for path in place.iterdir()} == {"afterword.db", "objects"}
 
 
 def test_a_cut_or_altered_backup_restores_nothing(
