@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fire import mistakes
+
 ROOT = Path(__file__).parent.parent
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 THREATS = [f"T{number}" for number in range(1, 29)]
@@ -24,6 +26,18 @@ def rows() -> dict[str, str]:
     return dict(re.findall(r"^\| (T\d+) \| (.*) \|$", SECURITY, re.MULTILINE))
 
 
+def section(title: str) -> str:
+    return SECURITY.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def table(title: str) -> list[list[str]]:
+    """Every row of every table of a section, cell by cell, its headings among them."""
+    lines = [
+        line for line in section(title).splitlines() if line.startswith("|") and not line.startswith("|-")
+    ]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
 def test_every_test_that_security_names_is_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", SECURITY))
     assert named
@@ -39,3 +53,39 @@ def test_every_file_that_security_names_is_there() -> None:
 def test_every_threat_has_a_row_that_names_a_test_or_says_that_none_does(threat: str) -> None:
     row = rows()[threat]
     assert "`test_" in row or "*not yet" in row
+
+
+def test_every_test_that_security_names_is_linked_to_the_file_that_has_it() -> None:
+    links = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", SECURITY)
+    assert {name for name, _ in links} == set(re.findall(r"`(test_\w+)`", SECURITY))
+    defined = {path: (ROOT / path).read_text(encoding="utf-8") for _, path in links}
+    assert [link for link in links if f"def {link[0]}(" not in defined[link[1]]] == []
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "README.md", "deploy/README.md", "docs/operations.md"])
+def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert links
+    assert [each for each in links if not ((ROOT / page).parent / each).exists()] == []
+
+
+def test_every_invariant_has_a_row_that_names_a_test() -> None:
+    asked = {row[0]: row[2] for row in table("Invariants") if len(row) == 3}
+    assert [f"S{number}" for number in range(1, 14)] == [
+        each for each in asked if re.fullmatch(r"S\d+", each)
+    ]
+    assert all("`test_" in asked[each] for each in [*(f"S{number}" for number in range(1, 14)), "liveness"])
+
+
+def test_every_mistake_of_the_threat_model_stands_in_the_table_of_those_that_are_found() -> None:
+    assert {row[0] for row in table("Invariants") if len(row) == 2} >= set(mistakes.NAMED)
+
+
+def test_what_the_last_full_run_counted_is_what_the_tests_count() -> None:
+    told = {row[0].removeprefix("of which ") for row in table("The last full run")[1:]}
+    counted = set()
+    for path in (ROOT / "tests" / "fire").glob("*.py"):
+        if path.name != "test_tally.py":
+            calls = r"""(?:\btally\.|(?<![.\w]))count\("([^"]+)\""""
+            counted |= set(re.findall(calls, path.read_text(encoding="utf-8")))
+    assert told - {"planted mistakes that were found"} == counted
