@@ -251,8 +251,9 @@ class Life(Witness, RuleBasedStateMachine):
             list(self.captured), self.address_gone, self.real, self.gaps,
         )  # fmt: skip
 
-    @rule()
-    def copy_the_database(self) -> None:
+    @rule(strides=st.sampled_from([0, 20, 35, 55, 75]))
+    def copy_the_database(self, strides: int) -> None:
+        self.live(strides)
         self.copy = self._copy()
 
     @rule(
@@ -269,6 +270,14 @@ class Life(Witness, RuleBasedStateMachine):
         for dossier in sorted(self.shown):
             self._recall(dossier)
         self.look()
+
+    @precondition(lambda self: not any(truth.release for truth in self.copy.truth.values()))
+    @rule(
+        by_operator=st.booleans(), first=st.integers(0, 3), saw=st.integers(0, 2), strides=st.integers(0, 4)
+    )
+    def set_back_behind_a_release(self, by_operator: bool, first: int, saw: int, strides: int) -> None:
+        self.she_is_gone(110)
+        self.set_back(by_operator, first, saw, strides)
 
     def _show_releases(self, saw: int) -> None:
         for dossier, truth in self.truth.items():

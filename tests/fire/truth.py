@@ -16,6 +16,7 @@ from vault.storage.records.rows import Letter
 from vault.switch import LATE, Stage
 
 SLACK: Final = 14 * TICK
+LATE_BY: Final = 8 * TICK  # two strides, one to take note of a gap, and a stamp rounded up
 ENDS: Final = (Stage.RELEASED, Stage.DESTROYED)
 WORDS: Final = {
     "S1": "early",
@@ -55,6 +56,7 @@ class Truth:
     gaps_entered: int = 0
     landed: float | None = None
     least: list[int] = field(default_factory=lambda: list(PLAN.dwells()))
+    longest: int = PLAN.every
     plan: Plan = PLAN
     release: bytes | None = None
     paused_for: int = 0
@@ -142,10 +144,13 @@ class Witness:
                 must(row.stage is Stage.RELEASED and row.release == truth.release, "S3", "a release reverted")
             if row.stage is not truth.stage:
                 self._moved(dossier, truth, row)
+            elif row.stage is Stage.ARMED:
+                late = self.real - truth.alive - truth.longest - self.slack(truth.gaps_alive)
+                must(late <= LATE_BY, "liveness", f"no reminder, {late / TICK} ticks after its time")
             if row.plan != truth.plan:
                 if row.plan.longer_than(truth.plan):
                     self.effective(f"{dossier}:plan")
-                truth.plan = row.plan
+                truth.plan, truth.longest = row.plan, max(truth.longest, row.plan.every)
                 truth.least = [min(one, two) for one, two in zip(truth.least, row.plan.dwells(), strict=True)]
         self._look_at_the_address(rows)
 
@@ -216,7 +221,7 @@ class Witness:
 
     def came_alive(self, truth: Truth) -> None:
         truth.alive, truth.gaps_alive = self.real, self.gaps
-        truth.least = list(truth.plan.dwells())
+        truth.least, truth.longest = list(truth.plan.dwells()), truth.plan.every
 
     def begins_anew(self, truth: Truth) -> None:
         """Somebody spoke, or a server noticed that it forgot: all the time is there again."""
