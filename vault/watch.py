@@ -369,6 +369,7 @@ class Watch:
         while names := [
             each for each in self._records.newly_late(since, BATCH + len(damaged)) if each not in damaged
         ]:
+            self._records.db.give_way()
             damaged |= self._mark(names, done)
 
     def _mark(self, names: list[str], done: Ticked) -> set[str]:

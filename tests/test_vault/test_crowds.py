@@ -1,6 +1,7 @@
 """Many who fall silent together: when that is noticed, what waits, and who is told."""
 
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.world import Dossier, World, until
-from vault import crowds, statements
+from vault import crowds, statements, watch
 from vault.clock import HOUR
 from vault.errors import Conflict, DiskFailed
 from vault.plans import Plan
@@ -294,3 +295,19 @@ def test_the_operator_hears_how_many_still_wait_and_not_how_many_once_fell_silen
         if "comes to the end" in each.body or "has come to" in each.body
     ]
     assert "6 in all" in " ".join(said.body.split())
+
+
+def test_who_checks_in_need_not_wait_until_a_whole_crowd_is_marked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = some_dossiers(world, *[SOON] * 9)
+    world.beat()
+    monkeypatch.setattr(watch, "BATCH", 2)
+    turns: list[Counter[Crowd]] = []
+    monkeypatch.setattr(
+        type(world.database),
+        "give_way",
+        lambda self: turns.append(Counter(crowd_of(each) for each in several)),
+    )
+    world.skip(25 * HOUR)
+    assert {each[Crowd.YES] for each in turns} >= {0, 2, 4, 6, 8}

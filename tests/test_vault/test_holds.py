@@ -299,3 +299,14 @@ def test_a_hold_that_a_check_in_has_ended_is_not_shown_as_running(late: Dossier)
         state = views.dossier(late.world.records, person.account, late.id)
         assert state.held is None
         assert [each.until for each in state.holds] == [ended]
+
+
+def test_a_hold_that_does_not_read_hides_no_dossier_and_keeps_nobody_from_holding(late: Dossier) -> None:
+    hold(late, late.readers[0])
+    with late.world.database.transaction():
+        late.world.database.run("UPDATE holds SET asked = 'x'")
+    (state,) = views.hers(late.world.records, late.hers.account)
+    assert state.held is not None
+    assert state.holds == ()
+    late.world.skip(HOLD)
+    hold(late, late.readers[1])

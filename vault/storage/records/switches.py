@@ -180,8 +180,8 @@ class Switches(Rows):
         self._insert("holds", hold)
 
     def holds_of(self, dossier: str, ladder: int) -> list[Hold]:
-        """Those of one climb, in the order in which they were signed."""
-        return self._all(
+        """Those of one climb that read, in the order in which they were signed."""
+        return self._readable(
             Hold,
             "SELECT * FROM holds WHERE dossier = :id AND ladder = :ladder ORDER BY asked, hash",
             id=dossier,
@@ -189,8 +189,8 @@ class Switches(Rows):
         )
 
     def newest_holds(self, dossier: str, ladder: int, limit: int) -> list[ShownHold]:
-        """The newest of one climb with their signatures, the newest first."""
-        return self._all(
+        """The newest of one climb that read, with their signatures, the newest first."""
+        return self._readable(
             ShownHold,
             "SELECT h.hash, a.card_hash AS card, h.because, h.asked, h.until, h.wall, s.envelope AS statement "
             "FROM holds h JOIN accounts a ON a.id = h.account JOIN statements s ON s.hash = h.hash "
