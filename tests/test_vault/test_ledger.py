@@ -358,6 +358,27 @@ def test_a_second_setback_is_a_second_loss(world: World) -> None:
     assert made.stage is Stage.ARMED
 
 
+def test_a_setback_that_one_person_proves_lets_nobodys_last_call_run_out_at_once(world: World) -> None:
+    """Whoever else has checked in meanwhile need not know that it was forgotten."""
+    made, others = an_armed_dossier(world), an_armed_dossier(world)
+    until(others, Stage.GRACE)
+    world.skip(95 * HOUR)
+    made.hers.check_in()
+    start = world.snapshot()
+    others.hers.check_in()
+    kept, _ = made.hers.check_in()
+    world.rewind(start)
+    log_in(made.hers, kept)
+    world.pass_time(MINUTE)
+    world.skip(94 * HOUR)
+    world.pass_time(MINUTE)
+    assert others.stage is Stage.GRACE
+    log_in(made.hers, kept)
+    world.skip(3 * HOUR)
+    world.pass_time(MINUTE)
+    assert others.stage is Stage.RELEASED, "once, and not each time that the same is shown"
+
+
 def test_another_history_under_the_same_number_is_a_fork_and_refuses_nothing(world: World) -> None:
     made = an_armed_dossier(world)
     start = world.snapshot()

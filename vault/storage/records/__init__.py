@@ -68,8 +68,10 @@ class Records(People, Dossiers, Switches, Letters, Gaps):
             self.save_service(service.probed(self._service_row(), self.clock.boot_id(), boot))
 
     def begin_new_life(self, life: str) -> None:
-        """After a restore; inside a transaction of its own kind, before anything else runs."""
-        self.save_service(replace(self._service_row(), life=life))
+        """This database was set back, and nobody knows whose check-ins it lacks: as after a gap, every late stage
+        begins anew. Inside a transaction; what it stamps afterwards is of this life."""
+        row = self._service_row()
+        self.save_service(replace(row, life=life, era=row.era + 1))
 
     def end_life(self, life: str) -> None:
         """From now on, that something of this life is missing is nothing new."""
