@@ -100,9 +100,7 @@ class Life(Witness, RuleBasedStateMachine):
         self.ids: dict[str, str] = {}
         self.people = {each.name: each for each in (self.cast.hers, *self.cast.first.readers)}
         self.kept: dict[str, bytes] = {}  # the last acknowledgement that each person's computer holds
-        self.owed: dict[
-            str, bool
-        ] = {}  # who has not spoken since the server was set back, and whether it shows then
+        self.owed: set[str] = set()  # who has not spoken since the server was set back
         self.lost: list[Captured] = []
         self.anew: set[str] = set()
         self.shown: dict[str, tuple[Person, wire.Released]] = {}
@@ -303,7 +301,7 @@ class Life(Witness, RuleBasedStateMachine):
         self.corrections, self.address_gone = dict(old.corrections), old.address_gone
         self.lost = [each for each in (*self.captured, *self.lost) if each not in old.captured]
         self.captured = list(old.captured)
-        self.owed = {name: self._forgot(name) for name in self.people}
+        self.owed = set(self.people)
         self.anew, self.life = set(), ""
         if by_operator:
             keeping.begin_anew(world.records, world.custodian, os.urandom(16).hex())
@@ -342,7 +340,9 @@ class Life(Witness, RuleBasedStateMachine):
         if name not in self.owed:
             return
         self.look()
-        lost, life, stages = self.owed.pop(name), self.life, self.stages()
+        # Asked only now: a server that was set back may have come to the very same links again.
+        lost, life, stages = self._forgot(name), self.life, self.stages()
+        self.owed.remove(name)
         person = self.people[name]
         login = statements.Login(self.world.custodian.hash, person.card.verify_key.hex, person.nonce(), 1)
         shown = self.kept.get(name)
@@ -434,7 +434,8 @@ class Life(Witness, RuleBasedStateMachine):
         self.look()
         before, life = self.stages(), self.life
         shown = self.kept.get(hers.name)
-        lost = self.owed.pop(hers.name, False)
+        lost = hers.name in self.owed and self._forgot(hers.name)
+        self.owed.discard(hers.name)
         request = hers.checkin_request(self._next(hers.name), None if shown is None else shown.decode())
         answer = self._send(hers.name, lambda: hers.check_in(request))
         must(answer is not None, "S4", "a check-in was refused")
