@@ -634,6 +634,8 @@ class Life(Witness, RuleBasedStateMachine):
     @rule(which=st.booleans(), well=st.booleans())
     def hand_over_corrections(self, which: bool, well: bool) -> None:
         dossier, hers = self._pick(which), self.cast.hers
+        if well and dossier not in self.corrections:
+            self.another_roster(which, 3)
         if well and dossier in self.corrections:
             for _ in range(2):
                 self.check_in()
