@@ -64,8 +64,8 @@ def _let_fall_due(made: Dossier, many: int) -> None:
     with db.transaction():
         db.run(
             "UPDATE switches SET entered = :served - every - 1000, due = :served - 1000 "
-            "WHERE dossier IN (SELECT dossier FROM switches WHERE stage = 'armed' ORDER BY substr(dossier, -4), dossier "
-            "LIMIT :many)",
+            "WHERE dossier IN (SELECT dossier FROM switches WHERE stage = 'armed' "
+            "ORDER BY substr(dossier, -4), dossier LIMIT :many)",
             served=row.served,
             many=many,
         )

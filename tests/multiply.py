@@ -1,6 +1,7 @@
 """One armed dossier, copied row by row into as many as somebody wants: a server of a size that nobody could join.
 
-Rule of this room: a copy has a journalist, an address and a switch of its own, all of which read; colleagues are shared.
+Rule of this room: a copy has a journalist, an address and a switch of its own, and all of it reads; colleagues are
+shared.
 """
 
 from tests.world import Dossier
@@ -31,11 +32,12 @@ def multiply(made: Dossier, many: int, *, first: int = 1) -> None:
         with db.transaction():
             for table, own in _OWN.items():
                 columns = [
-                    str(row["name"]) for row in db.all(f"SELECT name FROM pragma_table_info('{table}')")
+                    str(row["name"])
+                    for row in db.all("SELECT name FROM pragma_table_info(:table)", table=table)
                 ]
                 chosen = ", ".join(_copied(column, column in own) for column in columns)
                 db.run(
-                    f"INSERT INTO {table} ({', '.join(columns)}) WITH RECURSIVE some (n) AS "
+                    f"INSERT INTO {table} ({', '.join(columns)}) WITH RECURSIVE some (n) AS "  # noqa: S608 names are ours
                     "(SELECT :low UNION ALL SELECT n + 1 FROM some WHERE n + 1 < :high) "
                     f"SELECT {chosen} FROM some, {table} WHERE {_WHOSE[table]}",
                     **who,

@@ -9,21 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from vault import alarms, crowds, envelope, ledger, outbox, release, statements, switch, wire
+from vault import alarms, crowds, envelope, ledger, notices, release, statements, switch, wire
 from vault.custodian import Custodian
 from vault.errors import AfterwordError, Damaged, DiskFailed, NotFound
-from vault.letters import Facts, LetterKind
+from vault.letters import LetterKind
 from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import CheckIn
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier, Letter
-from vault.switch import Audience, Crowded, Elapsed, Event, Landed, Notice, Stage, Tried, Waited, Withdraw
+from vault.switch import Crowded, Elapsed, Event, Landed, Stage, Tried, Waited
 
 BATCH: Final = 200
 # What she is waited for: the letter that begins each late stage.
 STAGE_LETTERS: Final = frozenset({LetterKind.CHECK_IN, LetterKind.LAST_WARNING, LetterKind.LAST_CALL})
-# What is owed the all-clear when the climb ends.
-_ALARMS: Final = switch.LADDER_LETTERS | switch.HOLD_LETTERS
 _BELOW: Final = (-(2**63), "")
 
 log = logging.getLogger("afterword.watch")
@@ -53,7 +51,7 @@ def apply(
     if after is seen.switch:
         return after
     records.save_switch(seen, after, now.wall)
-    _say(records, custodian, now, row, after, said)
+    notices.post(records, custodian, now, row, after, said)
     if after.stage is not seen.switch.stage:
         ledger.note(
             records,
@@ -78,97 +76,6 @@ def apply(
     return after
 
 
-def _say(
-    records: Records,
-    custodian: Custodian,
-    now: Moment,
-    dossier: Dossier,
-    after: switch.Switch,
-    said: tuple[Notice | Withdraw, ...],
-) -> None:
-    coming = dict(switch.projected(after, now.served))
-    following = switch.projected(after, now.served)[:1]
-    dates = Facts(
-        due=now.project(following[0][1]) if following else None,
-        release=now.project(coming[Stage.RELEASED]) if Stage.RELEASED in coming else None,
-    )
-    hers = Facts(hers=True, due=dates.due, release=dates.release)
-    for each in said:
-        match each:
-            case Withdraw(kinds):
-                records.withdraw_letters(dossier.id, [kind.value for kind in kinds], now.lived)
-            case Notice(kind, Audience.HER, climb, name):
-                outbox.post(
-                    records,
-                    custodian,
-                    now,
-                    kind,
-                    dossier.journalist,
-                    hers,
-                    dossier=dossier.id,
-                    climb=climb,
-                    letter=name,
-                )
-            case Notice(kind, Audience.COLLABORATORS, climb, name):
-                for reader in records.collaborators(dossier.id):
-                    if reader.has_left:
-                        continue
-                    numbered = 0 if kind is LetterKind.RELEASE else climb
-                    told = outbox.post(
-                        records,
-                        custodian,
-                        now,
-                        kind,
-                        reader.account,
-                        dates,
-                        dossier=dossier.id,
-                        climb=numbered,
-                        letter=name,
-                    )
-                    if kind is LetterKind.RELEASE and not told:
-                        outbox.tell_unreachable(records, custodian, now, dossier.id, reader.account)
-            case Notice(kind, Audience.OPERATOR, climb, _):
-                facts = Facts(account=dossier.journalist, due=dates.due, release=dates.release)
-                outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
-            case Notice(kind, Audience.REACHED, climb, _):
-                _tell_reached(records, custodian, now, dossier, kind, climb)
-
-
-def _tell_reached(
-    records: Records,
-    custodian: Custodian,
-    now: Moment,
-    dossier: Dossier,
-    kind: LetterKind,
-    climb: int,
-) -> None:
-    told = set()
-    for letter in records.accepted_letters(dossier.id, climb):
-        # One whose kind does not read is no alarm that anybody got.
-        if letter.kind not in _ALARMS or letter.address in told:
-            continue
-        told.add(letter.address)
-        # A row that does not read may cost somebody an all-clear; but nobody else theirs, and not her the check-in.
-        try:
-            _all_clear(records, custodian, now, dossier, kind, letter)
-        except Damaged as wrong:
-            log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
-
-
-def _all_clear(
-    records: Records, custodian: Custodian, now: Moment, dossier: Dossier, kind: LetterKind, letter: Letter
-) -> None:
-    """To the one address that accepted `letter`."""
-    if letter.address is None:
-        facts = Facts(account=dossier.journalist)
-        outbox.post_operator(records, custodian, now, kind, facts, dossier.id, letter.climb)
-        return
-    address = records.address(letter.address)
-    if address is not None:
-        facts = Facts(hers=address.account == dossier.journalist)
-        outbox.post_to(records, custodian, now, kind, address, facts, dossier=dossier.id, climb=letter.climb)
-
-
 def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) -> None:
     """A letter was accepted: a stage that waited for just this one runs from now. An alarm that arrived after it
     was over is followed by its all-clear."""
@@ -180,17 +87,21 @@ def landed(records: Records, custodian: Custodian, now: Moment, letter: Letter) 
     if kind in STAGE_LETTERS and letter.letter is not None:
         apply(records, custodian, now, dossier.id, Landed(letter.letter))
     stage = records.switch(dossier.id).switch.stage
-    if kind in _ALARMS and (
+    if kind in notices.ALARMS and (
         stage is Stage.PAUSED or (stage is Stage.ARMED and _alive_since(records, dossier, letter))
     ):
-        _all_clear(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
+        notices.all_clear(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
 
 
 def _alive_since(records: Records, dossier: Dossier, letter: Letter) -> bool:
     """Whether she has checked in since this alarm was written: a switch that was given all its time again is armed
     as well, and nobody has heard of her."""
     last = records.last_checkin(dossier.journalist)
-    return last is not None and ledger.accepted_at(last) >= letter.posted
+    try:
+        return last is not None and ledger.accepted_at(last) >= letter.posted
+    except AfterwordError:
+        # An all-clear too few is bearable; a letter that arrived and is sent again for ever is not.
+        return False
 
 
 def check_in(
@@ -234,7 +145,7 @@ def _make_up_for_silence(records: Records, custodian: Custodian, now: Moment, do
     if row is None or seen.stage is not Stage.ARMED or not records.has_begun_anew(dossier):
         return
     if not records.has_all_clear(dossier, seen.ladder):
-        _tell_reached(records, custodian, now, row, LetterKind.ALL_CLEAR, seen.ladder)
+        notices.tell_reached(records, custodian, now, row, LetterKind.ALL_CLEAR, seen.ladder)
 
 
 def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:

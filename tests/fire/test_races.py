@@ -19,7 +19,7 @@ import pytest
 from tests.fire import tally
 from tests.fire.together import beside
 from tests.world import TICK, World, an_armed_dossier, until
-from vault import switch, watch, wire
+from vault import notices, switch, watch, wire
 from vault.errors import AfterwordError
 from vault.plans import Plan
 from vault.service import Moment
@@ -233,7 +233,7 @@ def seen_before_the_lock(self: watch.Watch, names: list[str], done: watch.Ticked
             assert row is not None
             after, said = switch.step(was, switch.Elapsed(), now.served, reachable=False)
             self._records.save_switch(self._records.switch(each), after, now.wall)
-            watch._say(self._records, self._custodian, now, row, after, said)
+            notices.post(self._records, self._custodian, now, row, after, said)
             if after.stage is Stage.RELEASED:
                 watch.release.let_go(self._records, self._custodian, now, row)
             watch.ledger.note(

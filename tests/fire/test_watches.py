@@ -15,7 +15,7 @@ import pytest
 from tests.fire import tally
 from tests.fire.together import once_for_all, together
 from tests.world import TICK, World
-from vault import outbox, switch, watch
+from vault import notices, outbox, switch, watch
 from vault.clock import HOUR
 from vault.couriers import Accepted, Outcome, Parcel
 from vault.plans import Plan
@@ -96,7 +96,7 @@ def a_crowd(world: World, switches: int) -> Crowd:
             for table in columns:
                 own = {"id" if table == "dossiers" else "dossier": name}
                 rows[table] += [{**row, **own} for row in kept[table, template]]
-            lasts = switch._lasts(stage, PLAN, None) or 0
+            lasts = stages.lasts(stage, PLAN, None) or 0
             standing = Switch(
                 stage,
                 PLAN,
@@ -105,7 +105,7 @@ def a_crowd(world: World, switches: int) -> Crowd:
                 era=service.era,
                 ladder=int(stage is not Stage.ARMED),
             )
-            rows["switches"][-1] |= switch.write_switch(standing)
+            rows["switches"][-1] |= stages.write_switch(standing)
         for table, names in columns.items():
             world.database.many(
                 f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})",  # noqa: S608
@@ -333,7 +333,7 @@ def check_then_act(all_have_looked: Callable[[], None]) -> Callable[..., None]:
                 after, said = switch.step(was, Elapsed(), now.served, reachable=False)
                 # The version is read anew, so the compare-and-swap sees nothing wrong.
                 self._records.save_switch(self._records.switch(each), after, now.wall)
-                watch._say(self._records, self._custodian, now, row, after, said)
+                notices.post(self._records, self._custodian, now, row, after, said)
                 done.moved += 1
 
     return move

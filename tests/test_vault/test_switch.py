@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vault.clock import HOUR
 from vault.errors import AfterwordError, Damaged, NotDue, Refused
 from vault.letters import LetterKind as Kind
+from vault.stages import read_switch, write_switch
 from vault.switch import (
     DEFAULT_PLAN,
     LADDER_LETTERS,
@@ -45,9 +46,7 @@ from vault.switch import (
     latest_release,
     next_event,
     projected,
-    read_switch,
     step,
-    write_switch,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -24,6 +24,7 @@ from vault import switch as switches
 from vault.clock import HOUR
 from vault.errors import NotDue, Refused
 from vault.letters import LetterKind as Kind
+from vault.stages import read_switch, write_switch
 from vault.switch import (
     LADDER_LETTERS,
     LATE,
@@ -53,8 +54,6 @@ from vault.switch import (
     begin,
     latest_release,
     projected,
-    read_switch,
-    write_switch,
 )
 
 CLIMB = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from vault import switch
+from vault import stages
 from vault.errors import Damaged, StaleVersion
 from vault.service import Service
 from vault.storage import database
@@ -56,7 +56,7 @@ class Server(Row, frozen=True):
 
 class Switches(Rows):
     def add_switch(self, dossier: str, new: Switch, wall: int) -> None:
-        columns = switch.write_switch(new)
+        columns = stages.write_switch(new)
         names = list(columns)
         self.db.run(
             f"INSERT INTO switches (dossier, version, since, {', '.join(names)}) "  # noqa: S608 names are ours
@@ -73,10 +73,10 @@ class Switches(Rows):
         version, since = row["version"], row["since"]
         if type(version) is not int or type(since) is not int or not _adds_up(row, _SWITCH):
             raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
-        return Versioned(dossier, switch.read_switch(dict(row)), version, since)
+        return Versioned(dossier, stages.read_switch(dict(row)), version, since)
 
     def save_switch(self, seen: Versioned, after: Switch, wall: int) -> None:
-        columns = switch.write_switch(after)
+        columns = stages.write_switch(after)
         moved = self.db.run(
             "UPDATE switches SET version = version + 1, since = :since, "  # noqa: S608 names are ours
             + ", ".join(f"{name} = :{name}" for name in columns)
