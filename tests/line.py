@@ -30,6 +30,7 @@ class Rule:
     refuses: bool = False
     cuts: int | None = None
     lie: Callable[[bytes], bytes] | None = None
+    halves: bool = False
     holds: bool = False
     met: int = 0
     held: threading.Event = field(default_factory=threading.Event)
@@ -240,6 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
         if length is not None and answer.status != 204:
             self.send_header("Content-Length", length)
         self.end_headers()
+        if rule is not None and rule.halves:
+            self.wfile.write(said[: len(said) // 2])
+            raise _Gone
         self.wfile.write(said)
 
     def _ask(self, body: bytes, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
