@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.fire.cast import Cast
-from tests.fire.truth import ENDS, SLACK, Truth, Witness, must
+from tests.fire.truth import ENDS, SLACK, Hold, Truth, Witness, must
 from tests.world import TICK, Host, Person, Snapshot
 from vault import (
     accounts,
@@ -175,6 +175,8 @@ class Life(Witness, RuleBasedStateMachine):
             # What began while it lasted began within this gap.
             truth.gaps_entered = min(truth.gaps_entered, self.gaps - 1)
             truth.gaps_alive = min(truth.gaps_alive, self.gaps - 1)
+            for hold in truth.held:
+                hold.gaps = min(hold.gaps, self.gaps - 1)
 
     @rule(by=st.sampled_from([-(10**11), -3_600_000, 86_400_000, 10**12]))
     def wall_clock_jumps(self, by: int) -> None:
@@ -539,13 +541,13 @@ class Life(Witness, RuleBasedStateMachine):
             return
         assert answer is not None
         must(truth.stage in LATE, "liveness", "a hold of what does not run")
-        must(not truth.held or self.real >= truth.held[-1][1] - SLACK, "liveness", "a hold upon a hold")
+        must(not truth.held or self.real >= truth.held[-1].ended - SLACK, "liveness", "a hold upon a hold")
         must(
             len(truth.held) < 2 or bool(truth.signed - {who}),
             "liveness",
             "one colleague alone held it thrice",
         )
-        truth.held.append((self.real, self.real + truth.plan.ladder()))
+        truth.held.append(Hold(self.real, self.real + truth.plan.ladder(), self.gaps))
         truth.signed = set()
 
     @rule(which=st.booleans(), length=st.sampled_from([20 * TICK, 73 * HOUR]))
@@ -707,7 +709,7 @@ class Life(Witness, RuleBasedStateMachine):
         for _ in range(longest):
             self._stride(2 * TICK)
             first = self.truth[self.cast.first.id]
-            if first.stage in LATE and tried < 4 and not (first.held and self.real < first.held[-1][1]):
+            if first.stage in LATE and tried < 4 and not (first.held and self.real < first.held[-1].ended):
                 # One colleague alone does not block it for long.
                 self.a_colleague_says_that_she_was_reached(False, 0)
                 tried += 1

@@ -5,6 +5,7 @@ was acknowledged; it never believes `served`, `due` or `entered`, and it reads o
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -46,6 +47,15 @@ def must(holds: bool, law: str, sentence: str) -> None:
 
 
 @dataclass
+class Hold:
+    """A colleague's hold, in real time, and how many gaps there had been when it was signed."""
+
+    begun: float
+    ended: float
+    gaps: int
+
+
+@dataclass
 class Truth:
     """What really happened to one dossier. Times in served time as the test counts it."""
 
@@ -60,12 +70,14 @@ class Truth:
     plan: Plan = PLAN
     release: bytes | None = None
     paused_for: int = 0
-    held: list[tuple[float, float]] = field(default_factory=list)
+    held: list[Hold] = field(default_factory=list)
     signed: set[int] = field(default_factory=set)  # who waits for a second signature
 
-    def held_since(self, start: float, now: float) -> float:
-        """How much of the time from `start` to `now` was held."""
-        return sum(max(0.0, min(now, ended) - max(start, begun)) for begun, ended in self.held)
+    def held_since(self, start: float, now: float, slack: Callable[[int], int]) -> float:
+        """How much of the time from `start` to `now` was surely held: a hold too runs on for some ticks into a gap."""
+        return sum(
+            max(0.0, min(now, hold.ended - slack(hold.gaps)) - max(start, hold.begun)) for hold in self.held
+        )
 
     def moved_on(self, by: float, gaps: int) -> "Truth":
         """As a server sees it that was set back: what it had lived then it has lived now, and no more."""
@@ -76,7 +88,7 @@ class Truth:
             entered=self.entered + by,
             gaps_entered=self.gaps_entered + gaps,
             landed=None if self.landed is None else self.landed + by,
-            held=[(begun + by, ended + by) for begun, ended in self.held],
+            held=[Hold(each.begun + by, each.ended + by, each.gaps + gaps) for each in self.held],
         )
 
 
@@ -183,13 +195,18 @@ class Witness:
         dwell = truth.plan.dwells()[{Stage.REMINDED: 1, Stage.WARNED: 2, Stage.GRACE: 3}[truth.stage]]
         tried = truth.entered + dwell
         start = tried if truth.landed is None else min(tried, truth.landed)
-        lived = self.real - start - truth.held_since(start, self.real) + self.slack(truth.gaps_entered)
+        lived = (
+            self.real
+            - start
+            - truth.held_since(start, self.real, self.slack)
+            + self.slack(truth.gaps_entered)
+        )
         must(lived >= dwell, "S2", f"{truth.stage} was not lived")
         if stage is Stage.RELEASED and not self.alone:
             must(lived >= 2 * dwell, "S2", "one of a crowd did not wait")
 
     def _released(self, dossier: str, truth: Truth) -> None:
-        lived = self.real - truth.alive - truth.held_since(truth.alive, self.real)
+        lived = self.real - truth.alive - truth.held_since(truth.alive, self.real, self.slack)
         must(
             lived + self.slack(truth.gaps_alive) >= sum(truth.least),
             "S1",
