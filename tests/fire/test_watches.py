@@ -15,7 +15,7 @@ import pytest
 from tests.fire import tally
 from tests.fire.together import once_for_all, together
 from tests.world import TICK, World
-from vault import notices, outbox, switch, watch
+from vault import notices, outbox, stages, switch, watch
 from vault.clock import HOUR
 from vault.couriers import Accepted, Outcome, Parcel
 from vault.plans import Plan
@@ -70,7 +70,7 @@ def a_crowd(world: World, switches: int) -> Crowd:
         made.arm(anyway=True)
         templates.append(made.id)
     began: dict[str, Stage] = {}
-    stages = list(NEXT)
+    standing_in = list(NEXT)
     with world.database.transaction():
         world.database.run("DELETE FROM outbox")
         service = world.records.service()
@@ -91,7 +91,7 @@ def a_crowd(world: World, switches: int) -> Crowd:
         for number in range(switches):
             name, template = hashlib.sha256(b"%d" % number).hexdigest()[:32], templates[number % JOURNALISTS]
             # Not in step with the journalists, so that each has switches in every stage.
-            stage = stages[number // JOURNALISTS % len(stages)]
+            stage = standing_in[number // JOURNALISTS % len(standing_in)]
             began[name] = stage
             for table in columns:
                 own = {"id" if table == "dossiers" else "dossier": name}
@@ -153,11 +153,13 @@ def eight_watches(crowd: Crowd, ticks: int = 1) -> list[watch.Ticked]:
 def check_moves(crowd: Crowd) -> None:
     """Every switch has moved once, said its letters once, and noted it once."""
     db = crowd.world.database
-    stages = {str(row["dossier"]): str(row["stage"]) for row in db.all("SELECT dossier, stage FROM switches")}
+    reached = {
+        str(row["dossier"]): str(row["stage"]) for row in db.all("SELECT dossier, stage FROM switches")
+    }
     for dossier, stage in crowd.began.items():
-        if stages[dossier] != NEXT[stage].value:
-            tally.wrong("early" if stages[dossier] == "released" else "forgotten")
-        assert stages[dossier] == NEXT[stage].value, (dossier, stage)
+        if reached[dossier] != NEXT[stage].value:
+            tally.wrong("early" if reached[dossier] == "released" else "forgotten")
+        assert reached[dossier] == NEXT[stage].value, (dossier, stage)
     posted: dict[str, Counter[str]] = {}
     addressed: Counter[tuple[str, str, str]] = Counter()
     for row in db.all("SELECT dossier, kind, address FROM outbox"):
