@@ -5,6 +5,7 @@ Rule of this room: it knows calls and bytes, and nothing of what they mean. The 
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import shutil
 import struct
@@ -122,11 +123,18 @@ def read_log(path: Path) -> list[Call]:
 
 @cache
 def build() -> Path:
-    """The library, compiled once for this process. An error if there is no compiler: nothing here may be skipped."""
+    """The library, compiled once for this user and source. An error if there is no compiler: nothing here may be
+    skipped."""
+    place = Path(tempfile.gettempdir()) / f"afterword-shim-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    made = place / f"{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
+    if made.exists():
+        return made
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RuntimeError("A C compiler is needed; run `make test`, which installs one.")
-    made = Path(tempfile.mkdtemp(prefix="afterword-shim-")) / "shim.so"
+    # Under a name of its own first: several processes may be at it.
+    draft = place / f"{os.getpid()}.so"
     subprocess.run(
         [
             compiler,
@@ -136,13 +144,14 @@ def build() -> Path:
             "-Wall",
             "-Werror",
             "-o",
-            str(made),
+            str(draft),
             str(SOURCE),
             "-ldl",
             "-lpthread",
         ],
         check=True,
     )
+    draft.replace(made)
     return made
 
 
