@@ -26,7 +26,7 @@ def multiply(made: Dossier, many: int, *, first: int = 1) -> None:
     """`many` more dossiers like `made`, each with a journalist of its own. Copy n has ids that end in n, in hex."""
     db = made.world.database
     who = {"account": made.hers.account.id, "dossier": made.id}
-    step = 50_000
+    step = 5_000
     for begin in range(first, first + many, step):
         numbers = {"low": begin, "high": min(begin + step, first + many)}
         with db.transaction():

@@ -53,6 +53,8 @@ class Server:
             text=True,
             env={**os.environ, **environment},
             start_new_session=True,
+            # Tests that were started in the background of a script ignore interrupts, and would hand that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdout is not None
         self.first = self.process.stdout.readline().split()

@@ -256,10 +256,10 @@ class SqliteDatabase:
                 # On a disk that is nearly full the log stays short, and keeps the room that it has.
                 narrow = state.f_bavail * state.f_frsize < _NARROW
                 often = self._commits % _CHECKPOINT_AFTER == 0
-                size = self._log.stat().st_size if often else 0
+                size = self._log.stat().st_size
                 if narrow:
                     self._checkpoint(connection, 0, "RESTART")
-                elif size >= _LARGE_LOG:
+                elif size >= self._huge or (often and size >= _LARGE_LOG):
                     # Readers that overlap without end stand in the way without end, and the log would fill the disk.
                     # One that reads for minutes is waited for in vain: again when the log has doubled, no sooner.
                     huge = size >= self._huge
