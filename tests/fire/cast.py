@@ -40,6 +40,20 @@ class Cast:
 
 
 @contextmanager
+def a_stage(plan: Plan) -> Iterator[tuple[Dossier, Snapshot]]:
+    """One armed dossier, and the moment to which every scene rewinds."""
+    folder = Path(tempfile.mkdtemp(dir=FOLDER))
+    world = World(folder, short=True)
+    made = an_armed_dossier(world, plan, cooling=COOLING)
+    world.beat()
+    try:
+        yield made, world.snapshot()
+    finally:
+        world.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def a_cast() -> Iterator[Cast]:
     folder = Path(tempfile.mkdtemp(dir=FOLDER))
     world = World(folder, short=True)

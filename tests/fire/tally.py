@@ -16,6 +16,8 @@ from typing import Any, Final
 import pytest
 
 FULL: Final = os.environ.get("FIRE") == "full"
+MAY_LACK: Final = "CI" not in os.environ and not FULL
+"""Whether a test may be skipped because a tool is not installed. Where everything is set up, it fails instead."""
 WRONG: Final = ("lost check-ins", "early", "forgotten", "doubled releases")
 SAID: Final = ("crash points", "power cuts", "clocks")
 _PLACE: Final = "AFTERWORD_TEST_TALLY"

@@ -7,11 +7,9 @@ time, every letter with its kind and its hour) must be the same to the letter. T
 import itertools
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ import rehearsal
 import theatre
 from theatre import Frozen
 
+from tests.fire.cast import a_stage
 from tests.fire.tally import count, size, wrong
-from tests.world import TICK, Dossier, Hands, Snapshot, World, an_armed_dossier
+from tests.world import TICK, Dossier, Hands, Snapshot
 from vault.clock import DAY, HOUR
 from vault.errors import AfterwordError
 from vault.plans import Plan
@@ -155,13 +154,8 @@ class Left:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[tuple[Dossier, Snapshot]]:
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    world = World(folder, short=True)
-    made = an_armed_dossier(world, PLAN, cooling=50 * TICK)
-    world.beat()
-    yield made, world.snapshot()
-    world.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with a_stage(PLAN) as begun:
+        yield begun
 
 
 @pytest.fixture

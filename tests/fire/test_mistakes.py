@@ -4,36 +4,26 @@ Rule of this room: a scene passes on the engine as it is and fails with its mist
 proves nothing.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests.fire import mistakes, tally
-from tests.world import TICK, Dossier, Person, Snapshot, World, an_armed_dossier
+from tests.fire.cast import PLAN, a_stage
+from tests.world import TICK, Dossier, Person, Snapshot
 from vault import crowds, orders, outbox, statements, wire
 from vault.couriers import Parcel, TemporaryFailure
 from vault.errors import AfterwordError, Conflict
-from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
 from vault.switch import Stage
 
-PLAN = Plan(60 * TICK, 30 * TICK, 30 * TICK, 40 * TICK)
-
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[tuple[Dossier, Snapshot]]:
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    world = World(folder, short=True)
-    made = an_armed_dossier(world, PLAN, cooling=50 * TICK)
-    world.beat()
-    yield made, world.snapshot()
-    world.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with a_stage(PLAN) as begun:
+        yield begun
 
 
 @pytest.fixture
