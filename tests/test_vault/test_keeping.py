@@ -92,7 +92,11 @@ def armed(world: World) -> Dossier:
 def test_a_backup_shows_nothing_without_the_key(world: World, armed: Dossier, tmp_path: Path) -> None:
     made = back_up(world, tmp_path / "copies")
     whole = made.file.read_bytes()
-    for word in (b"SQLite", b"colleague 1", b"ana", b"CREATE TABLE", armed.id.encode()):
+    keeping.open_backup(made.file, world.key, tmp_path / "with the key")
+    inside = (tmp_path / "with the key").read_bytes()
+    # Words too long to come up by chance in what is sealed.
+    for word in (b"SQLite format 3", b"collaborator", b"CREATE TABLE", armed.id.encode()):
+        assert word in inside
         assert word not in whole
     with pytest.raises(Untrusted):
         keeping.open_backup(made.file, age.Identity(os.urandom(32)), tmp_path / "opened")
