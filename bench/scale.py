@@ -14,7 +14,7 @@ from tests.multiply import multiply
 from tests.world import Dossier, World, an_armed_dossier
 from vault import outbox
 from vault.clock import HOUR
-from vault.compose import VITAL
+from vault.storage.records import VITAL
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 DUE = 10_000

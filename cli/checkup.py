@@ -32,7 +32,7 @@ _TIME_ERROR: Final = 5
 
 def examine_server(settings: Settings) -> Iterator[Finding]:
     """Everything that can be seen from this computer, the worst first where it hides the rest."""
-    from vault import compose, keeping
+    from vault import backups, compose, keeping
 
     yield from _examine_clock()
     yield from _examine_files(settings)
@@ -43,7 +43,7 @@ def examine_server(settings: Settings) -> Iterator[Finding]:
         vault.records.db.check()
         yield ok("database", "The database reads, every page and every reference.")
         seen = keeping.glance(vault.records, vault.objects)
-        lost = keeping.lost_objects(vault.records, vault.objects)
+        lost = backups.lost_objects(vault.records, vault.objects)
     except AfterwordError as wrong:
         yield problem(wrong.code, str(wrong))
         return

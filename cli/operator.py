@@ -126,10 +126,10 @@ def key(settings: Settings, confirm_copy: str | None, new: Path | None) -> None:
 
     Without this key nobody can open a backup of this server, or release anything from it.
     """
-    from vault import age, compose, keeping
+    from vault import age, keeping, keyfile
 
     if new is not None:
-        compose.make_key(new)
+        keyfile.make_key(new)
         terminal.result(
             f"{new} is a new server key; name it in AFTERWORD_SERVER_KEY_FILE, and keep a copy elsewhere."
         )
@@ -144,8 +144,8 @@ def key(settings: Settings, confirm_copy: str | None, new: Path | None) -> None:
         elif place.exists() and place.samefile(settings.server_key_file):
             raise Refused("This is the key itself, not a copy of it.", code="not-a-copy")
         else:
-            copy = compose.read_key(place)
-        if str(copy.recipient) != str(compose.read_key(settings.server_key_file).recipient):
+            copy = keyfile.read_key(place)
+        if str(copy.recipient) != str(keyfile.read_key(settings.server_key_file).recipient):
             raise Refused("This is not a copy of this server's key; make a new one.", code="not-a-copy")
         keeping.confirm_key_copy(vault.records)
     server = vault.records.server()
@@ -164,10 +164,10 @@ def key(settings: Settings, confirm_copy: str | None, new: Path | None) -> None:
 @terminal.json_option
 def backup(settings: Settings, folder: Path, as_json: bool) -> None:
     """Back up into FOLDER, while the server runs. Sealed under the server key, which is left out."""
-    from vault import keeping
+    from vault import backups
 
     vault = _open(settings)
-    made = keeping.back_up(
+    made = backups.back_up(
         vault.records.db, vault.records, vault.objects, vault.custodian, settings.data, folder
     )
     terminal.answer(
@@ -187,9 +187,9 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
 
     Needs the server key in AFTERWORD_SERVER_KEY_FILE. Every armed switch begins its whole ladder anew.
     """
-    from vault import compose
+    from vault import founding
 
-    begun, back = compose.restore(settings, source, anyway=anyway)
+    begun, back = founding.restore(settings, source, anyway=anyway)
     for key in back.lost:
         dossier, _, name = key.partition("/")
         terminal.warn(f"object {name} of dossier {dossier} is lost.")

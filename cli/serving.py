@@ -70,12 +70,12 @@ def serve(settings: Settings) -> None:
     from web import serve as parent
 
     def prepare(address: str) -> None:
-        from vault import compose
+        from vault import compose, founding
 
         if settings.mail is not None:
             # Said now, to whoever starts it, and not by a deliverer that dies again and again.
             compose.courier(settings).close()
-        fresh = compose.found(settings)
+        fresh = founding.found(settings)
         vault = compose.open_vault(settings)
         compose.remember_url(vault)
         known = compose.public_url(vault)
@@ -144,9 +144,9 @@ def _begin(settings: Settings, parent: int | None, pulse: int | None) -> Callabl
     if parent is not None:
         tie_to_parent(parent)
     else:
-        from vault import compose
+        from vault import founding
 
-        compose.settle(settings)
+        founding.settle(settings)
     return pulse_into(pulse)
 
 
@@ -194,7 +194,7 @@ def web(settings: Settings, listener: int | None, parent: int | None, pulse: int
 def watch(settings: Settings, parent: int | None, pulse: int | None, address: str | None) -> None:
     """Let the switches tick; nothing else."""
     beat = _begin(settings, parent, pulse)
-    from vault import compose
+    from vault import compose, rounds
     from vault.couriers.heartbeat import Heartbeat
     from vault.scheduler import Chore, run_watch, until_told
     from vault.service import FRESH_TICKS, PROBE_TICKS
@@ -203,17 +203,17 @@ def watch(settings: Settings, parent: int | None, pulse: int | None, address: st
     vault = compose.open_vault(settings)
     compose.remember_url(vault)
     door = compose.door(vault, address or address_here(settings), PROBE_PATIENCE)
-    chores = [Chore("look", compose.examiner(vault), compose.CHECKED)]
+    chores = [Chore("look", rounds.examiner(vault), rounds.CHECKED)]
     if settings.heartbeat_url is not None:
         outside = Heartbeat(settings.heartbeat_url, settings.probe_proxy)
-        chores.append(Chore("heartbeat", compose.heartbeat(vault, outside), FRESH_TICKS * settings.tick))
+        chores.append(Chore("heartbeat", rounds.heartbeat(vault, outside), FRESH_TICKS * settings.tick))
     _ready()
     run_watch(
-        compose.watch_ticker(vault, terminal.warn),
+        rounds.watch_ticker(vault, terminal.warn),
         settings.tick,
-        lambda: compose.knock(vault, door),
+        lambda: rounds.knock(vault, door),
         PROBE_TICKS * settings.tick,
-        lambda opened: compose.note_probe(vault, opened),
+        lambda opened: rounds.note_probe(vault, opened),
         stop,
         chores,
         beat,
@@ -228,13 +228,13 @@ def watch(settings: Settings, parent: int | None, pulse: int | None, address: st
 def deliver(settings: Settings, parent: int | None, pulse: int | None, address: str | None) -> None:
     """Hand over the letters that are waiting; nothing else."""
     beat = _begin(settings, parent, pulse)
-    from vault import compose
+    from vault import compose, rounds
     from vault.scheduler import run_deliver, until_told
 
     stop = until_told()
     vault = compose.open_vault(settings)
     sender = compose.sender(settings, compose.public_url(vault) or address or address_here(settings))
-    lines = compose.deliver_lines(vault, sender)
+    lines = rounds.deliver_lines(vault, sender)
     _ready()
     try:
         run_deliver(lines[0].deliver, settings.tick, stop, beat, [line.deliver for line in lines[1:]])

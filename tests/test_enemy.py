@@ -13,7 +13,21 @@ import pytest
 from flask import Flask
 
 from tests.world import TICK, World, an_armed_dossier
-from vault import accounts, compose, deposit, dossiers, keeping, ledger, outbox, release, statements, wire
+from vault import (
+    accounts,
+    backups,
+    compose,
+    deposit,
+    dossiers,
+    founding,
+    keyfile,
+    ledger,
+    outbox,
+    release,
+    rounds,
+    statements,
+    wire,
+)
 from vault.clock import DAY, SECOND
 from vault.couriers import Accepted, MemoryCourier, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.couriers.probe import Door
@@ -44,7 +58,7 @@ class DoorTo(Door):
 @pytest.fixture
 def original(tmp_path: Path) -> Iterator[compose.Vault]:
     settings = settings_in(tmp_path / "original")
-    compose.found(settings)
+    founding.found(settings)
     vault = compose.open_vault(settings)
     yield vault
     vault.records.db.close()
@@ -66,8 +80,8 @@ def test_no_time_counts_in_a_copy_of_a_server_while_people_reach_the_original(
     shutil.copytree(tmp_path / "original", tmp_path / "copy")
     copy = compose.open_vault(settings_in(tmp_path / "copy"))
     door = DoorTo(create_app(original))
-    assert compose.knock(original, door)
-    assert not compose.knock(copy, door)
+    assert rounds.knock(original, door)
+    assert not rounds.knock(copy, door)
     copy.records.db.close()
 
 
@@ -167,7 +181,7 @@ def test_a_restored_server_does_not_destroy_what_she_has_saved_since_the_backup(
     (change,) = world.records.changes_of_dossier(made.id)
     made.hers.order(made.id, statements.Cancel, change=change.hash)
     world.rewind(backup)
-    keeping.begin_anew(world.records, world.custodian, "5e" * 16)
+    backups.begin_anew(world.records, world.custodian, "5e" * 16)
     told = len(world.letters())
     world.pass_time(90 * TICK)
     assert world.stage(made.id) is Stage.ARMED
@@ -181,19 +195,19 @@ def test_a_restored_server_does_not_destroy_what_she_has_saved_since_the_backup(
 
 def test_a_key_that_was_made_is_not_made_again_by_an_attempt_that_was_killed(tmp_path: Path) -> None:
     key = tmp_path / "server.key"
-    compose.make_key(key)
+    keyfile.make_key(key)
     kept = key.read_bytes()
     # Killed between giving the key its name and taking its draft's away.
     (tmp_path / "server.key.new").hardlink_to(key)
     with pytest.raises(Refused):
-        compose.make_key(key)
+        keyfile.make_key(key)
     assert key.read_bytes() == kept
 
 
 def test_no_second_name_of_a_key_outlives_a_start(original: compose.Vault, tmp_path: Path) -> None:
     folder = tmp_path / "original"
     (folder / "server.key.new-5f").hardlink_to(folder / "server.key")
-    assert not compose.found(settings_in(folder))
+    assert not founding.found(settings_in(folder))
     assert [path.name for path in folder.glob("server.key*")] == ["server.key"]
 
 
@@ -204,7 +218,7 @@ def test_a_backup_that_was_killed_leaves_nothing_after_the_next(world: World, tm
     left = world.folder / "backup-1.db"
     left.write_bytes(b"a share that was replaced since")
     (world.folder / "backup-2.db.partial").write_bytes(b"another")
-    keeping.back_up(
+    backups.back_up(
         world.database, world.records, world.objects, world.custodian, world.folder, tmp_path / "copies"
     )
     assert [path.name for path in world.folder.glob("backup-*")] == []
@@ -266,7 +280,7 @@ def test_slow_mail_holds_up_what_was_claimed_and_not_what_was_posted_since(
     vault = compose.Vault(original.settings, world.records, world.objects, world.custodian)
     asked: list[Parcel] = []
     courier = MemoryCourier(lambda parcel: (asked.append(parcel), slowly(parcel))[1])
-    compose.deliver_some(vault, courier, world.sender)
+    rounds.deliver_some(vault, courier, world.sender)
     assert len(asked) == 2
     assert len(outbox.claim(world.records, 100)) >= 8  # the two that failed may be due again
 
@@ -326,7 +340,7 @@ def test_an_index_that_lost_a_line_stops_the_watch_instead_of_hiding_a_switch(
         replace(original.settings, low_water=0), world.records, world.objects, world.custodian
     )
     with pytest.raises(Damaged):
-        compose.examiner(vault)()
+        rounds.examiner(vault)()
 
 
 def test_no_chain_of_rosters_grows_beyond_what_its_readers_can_take(

@@ -156,7 +156,7 @@ def test_a_server_comes_back_from_a_backup_and_every_switch_begins_its_whole_lad
         for spoilt in (
             whole[: len(whole) // 2],
             whole[:-40] + bytes(40),
-            whole[:5_000] + b"x" + whole[5_001:],
+            whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
         ):
             backup.write_bytes(spoilt)
             server.folder = fresh

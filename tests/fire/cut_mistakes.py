@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli import home, journal, recovery
-from vault import compose, keeping
+from vault import backups, founding, keyfile
 from vault.storage import files, folders, sqlite
 from vault.storage.objects import Stored
 
@@ -44,7 +44,7 @@ def plain_folders(plant: pytest.MonkeyPatch) -> None:
     def made(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    for room in (folders, keeping, compose, home, journal):
+    for room in (folders, backups, founding, keyfile, home, journal):
         plant.setattr(room, "make_folder", made)
 
 

@@ -19,7 +19,7 @@ from tests.fire import oracle, tally, workflows
 from tests.fire.outage import Ready
 from tests.fire.stand import Prepared, Promises, Said, Server, Step, in_fork, play, room, settings_of
 from tests.world import Hands
-from vault import age, compose, keeping
+from vault import age, backups, compose, founding, keyfile
 from vault.clock import MINUTE
 from vault.errors import AfterwordError, Refused
 from vault.storage.sqlite import SqliteDatabase
@@ -123,7 +123,7 @@ def backup_afar() -> Ready:
 
     def act(server: Server) -> None:
         target = server.folder.parent / "kept" / "backups"
-        made = keeping.back_up(
+        made = backups.back_up(
             server.database, server.records, server.objects, server.custodian, server.folder, target
         )
         server.promises.say("backup", file=f"../kept/backups/{made.file.name}")
@@ -139,7 +139,7 @@ def restore_afar() -> Ready:
         settings = settings_of(server.folder)
         top = server.folder.parent.parent
         try:
-            compose.restore(replace(settings, server_key_file=top / "server.key"), top / "backups")
+            founding.restore(replace(settings, server_key_file=top / "server.key"), top / "backups")
         except Refused as refused:
             if refused.code != "not-empty":
                 raise
@@ -340,7 +340,7 @@ def _content(path: Path) -> str:
 
 def _files(folder: Path, said: list[Said], key: Path) -> list[str]:
     try:
-        opener = compose.read_key(key)
+        opener = keyfile.read_key(key)
     except AfterwordError as reason:
         return [f"the server key does not read: {reason}"]
     wrong = []
@@ -356,7 +356,7 @@ def _backup(file: Path, key: age.Identity) -> list[str]:
     """It opens, and everything that it names lies beside it."""
     opened = file.parent / "opened.db"
     try:
-        keeping.open_backup(file, key, opened)
+        backups.open_backup(file, key, opened)
         with closing(sqlite3.connect(opened)) as db:
             named = [
                 f"{dossier}/{name}"

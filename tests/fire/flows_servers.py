@@ -18,9 +18,12 @@ from tests.fire.bases import FLOWS, armed, at, founded, life_sign, lived, the, w
 from tests.fire.flows_dossiers import objects_of
 from tests.fire.stand import Base, Prepared, Said, Server, Step, room, settings_of
 from vault import (
+    backups,
     compose,
     deposit,
-    keeping,
+    founding,
+    keyfile,
+    rounds,
 )
 from vault.clock import DAY
 from vault.errors import AfterwordError, Refused
@@ -38,7 +41,7 @@ def housekeeping(server: Server, base: Base) -> list[Step]:
     with server.database.transaction():
         server.database.run("UPDATE service SET lived = lived + :ms, at = at + :ms", ms=31 * DAY)
     server.clock.at += 31 * DAY
-    return [Step("tidied", lambda server: compose._tidy(server.vault)), lived("a while")]
+    return [Step("tidied", lambda server: rounds._tidy(server.vault)), lived("a while")]
 
 
 @workflow(armed)
@@ -69,9 +72,9 @@ def _opens(server: Server, said: list[Said]) -> list[str]:
         if each["what"] == "backup":
             target = server.folder.parent / "opened.db"
             try:
-                keeping.open_backup(
+                backups.open_backup(
                     server.folder / "backups" / each["file"],
-                    compose.read_key(server.folder / "server.key"),
+                    keyfile.read_key(server.folder / "server.key"),
                     target,
                 )
             except (AfterwordError, OSError) as reason:
@@ -83,7 +86,7 @@ def _opens(server: Server, said: list[Said]) -> list[str]:
 @workflow(armed, after=_opens)
 def backup(server: Server, base: Base) -> list[Step]:
     def act(server: Server) -> None:
-        made = keeping.back_up(
+        made = backups.back_up(
             server.database, server.records, server.objects, server.custodian, server.folder,
             server.folder / "backups",
         )  # fmt: skip
@@ -112,7 +115,7 @@ def _found() -> Prepared:
     def live(folder: Path) -> list[Step]:
         def act(server: Server) -> bytes:
             settings = settings_of(server.folder)
-            compose.found(settings)
+            founding.found(settings)
             vault = compose.open_vault(settings)
             vault.records.db.close()
             return vault.custodian.card.envelope
@@ -129,7 +132,7 @@ def _restore() -> Prepared:
 
     def live(folder: Path) -> list[Step]:
         server.take_up(of.folder, of.clock)
-        keeping.back_up(
+        backups.back_up(
             server.database, server.records, server.objects, server.custodian, room(), folder / "backups"
         )
         server.put_down()
@@ -137,7 +140,7 @@ def _restore() -> Prepared:
 
         def act(server: Server) -> None:
             try:
-                compose.restore(settings_of(server.folder), server.folder / "backups")
+                founding.restore(settings_of(server.folder), server.folder / "backups")
             except Refused as refused:
                 if refused.code != "not-empty":
                     raise

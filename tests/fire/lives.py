@@ -30,9 +30,9 @@ from tests.fire.truth import ENDS, SLACK, Hold, Truth, Witness, must
 from tests.world import TICK, Host, Person, Snapshot
 from vault import (
     accounts,
+    backups,
     crowds,
     dossiers,
-    keeping,
     orders,
     outbox,
     release,
@@ -306,7 +306,7 @@ class Life(Witness, RuleBasedStateMachine):
         self.owed = set(self.people)
         self.anew, self.life = set(), ""
         if by_operator:
-            keeping.begin_anew(world.records, world.custodian, os.urandom(16).hex())
+            backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
             must(self.sql("SELECT life FROM service")[0][0] != life, "S8", "a restore begins a new life")
             self._all_time_again(list(self.truth))
             self.asked = dict.fromkeys(self.asked, (self.real, self.gaps))

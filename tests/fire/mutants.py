@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from unittest import mock
 
-from vault import compose, deposit, outbox, release, watch
+from vault import deposit, outbox, release, rounds, watch
 from vault.storage import disk
 from vault.storage.records import Records
 from vault.storage.sqlite import SqliteDatabase
@@ -52,7 +52,7 @@ def _letter_marked_sent_before_sending() -> Iterator[None]:
     ) -> Any:  # Any: as deliver
         return real(records, custodian, Hasty(records, courier, letter), sender, letter, *rest)
 
-    with mock.patch.object(outbox, "deliver", hasty), mock.patch.object(compose.outbox, "deliver", hasty):
+    with mock.patch.object(outbox, "deliver", hasty), mock.patch.object(rounds.outbox, "deliver", hasty):
         yield
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tests.fire.bases import PLANTED
 from tests.fire.stand import Prepared, Promises, Said, Server, act_all, read_promises, settings_of
 from tests.world import Dossier
-from vault import compose, ledger, statements, switch
+from vault import founding, ledger, statements, switch
 from vault.clock import MINUTE
 from vault.errors import AfterwordError
 from vault.letters import LetterKind
@@ -72,7 +72,7 @@ def _check(
     settings = settings_of(folder)
     there = (folder / "afterword.db").exists()
     if prepared.opens or there:
-        compose.found(settings)
+        founding.found(settings)
         server.take_up(folder, prepared.base.clock)
         _catch_up(server, said)
         broken += rows(prepared, server, said)
@@ -88,7 +88,7 @@ def _check(
     server.promises = Promises(again)
     if not prepared.opens:
         act_all(prepared, server, server.promises)
-        compose.found(settings)
+        founding.found(settings)
         server.take_up(folder, prepared.base.clock)
         _catch_up(server, said)
     else:

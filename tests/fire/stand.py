@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from tests.fire import shim
 from tests.world import TICK, Dossier, Hands, Person, World
-from vault import compose, watch
+from vault import compose, rounds, watch
 from vault.couriers import MemoryCourier, Outcome, Parcel
 from vault.settings import Settings, read_settings
 from vault.storage.database import open_database
@@ -104,7 +104,7 @@ class Server(World):
         self.custodian, self.objects = vault.custodian, vault.objects
         self.courier = Recorder(self)
         self.watch = watch.Watch(self.records, self.custodian)
-        self.ticker = compose.watch_ticker(self.vault, lambda said: None)
+        self.ticker = rounds.watch_ticker(self.vault, lambda said: None)
 
     def put_down(self) -> None:
         self.database.close()
@@ -118,7 +118,7 @@ class Server(World):
 
     def deliver(self) -> int:
         carried = 0
-        while some := compose.deliver_some(self.vault, self.courier, self.sender):
+        while some := rounds.deliver_some(self.vault, self.courier, self.sender):
             carried += some
         return carried
 

@@ -19,9 +19,8 @@ from tests.fire import tally
 from tests.world import Dossier, Snapshot, World, an_armed_dossier
 from vault import views
 from vault.clock import HOUR, MINUTE
-from vault.compose import VITAL
 from vault.errors import AfterwordError
-from vault.storage.records import switches
+from vault.storage.records import VITAL, switches
 from vault.switch import Stage
 
 AHEAD = [Stage.NEW, Stage.ARMED, Stage.PAUSED, Stage.REMINDED, Stage.WARNED, Stage.GRACE, Stage.RELEASED]

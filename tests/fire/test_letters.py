@@ -16,7 +16,7 @@ from tests.fire import tally
 from tests.fire.mailserver import CLOSES, DRIPS, KEEPS, MIDDLE, SILENT, Fault, MailServer
 from tests.test_vault import test_smtp
 from tests.world import Dossier, Snapshot, World, an_armed_dossier
-from vault import compose, outbox
+from vault import compose, outbox, rounds
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Courier
 from vault.couriers.smtp import SmtpCourier
@@ -464,11 +464,11 @@ def post(world: World, account: str, kind: LetterKind = LetterKind.TEST, many: i
             outbox.post_to(world.records, world.custodian, now, kind, address, outbox.Facts())
 
 
-def lines_of(scene: Scene, patience: float) -> list[compose.Line]:
+def lines_of(scene: Scene, patience: float) -> list[rounds.Line]:
     world = scene.world
     vault = compose.Vault(None, world.records, world.objects, world.custodian)  # type: ignore[arg-type]
     turns = Turns(world.records, int(2000 * patience))
-    return [compose.Line(vault, scene.a_courier(patience), world.sender, turns) for _ in range(LINES)]
+    return [rounds.Line(vault, scene.a_courier(patience), world.sender, turns) for _ in range(LINES)]
 
 
 def test_behind_ten_thousand_letters_to_a_tarpit_a_good_address_waits_for_one_attempt(stand: Stand) -> None:
@@ -481,7 +481,7 @@ def test_behind_ten_thousand_letters_to_a_tarpit_a_good_address_waits_for_one_at
         lines = lines_of(scene, 1.0)
         stop = threading.Event()
 
-        def run(line: compose.Line) -> None:
+        def run(line: rounds.Line) -> None:
             while not stop.is_set() and line.deliver():
                 pass
             line.close()

@@ -34,11 +34,11 @@ from tests.fire import tally
 from tests.fire.mutations import mutate
 from vault import (
     age,
+    backups,
     briefs,
     clock,
     envelope,
     identity,
-    keeping,
     names,
     rosters,
     sharing,
@@ -326,15 +326,15 @@ def _stored() -> Iterator[Parser]:
 
     # An object is a mebibyte; what is altered is its beginning, which decides how the rest is read.
     yield Parser("object", read_object, [whole[:3_000]], short=100, full=5_000)
-    block = msgspec.msgpack.encode(keeping.Block(bytes(16), 0, True, b"SQLite format 3\0" + bytes(200)))
-    first_of_two = msgspec.msgpack.encode(keeping.Block(bytes(16), 0, False, b"x"))
+    block = msgspec.msgpack.encode(backups.Block(bytes(16), 0, True, b"SQLite format 3\0" + bytes(200)))
+    first_of_two = msgspec.msgpack.encode(backups.Block(bytes(16), 0, False, b"x"))
 
     def read_backup(data: bytes) -> list[bytes]:
-        return list(keeping._read_blocks(BytesIO(data), IDENTITY))
+        return list(backups._read_blocks(BytesIO(data), IDENTITY))
 
     def as_backup(data: bytes) -> bytes:
         sealed = age.seal(data, IDENTITY.recipient, chance)
-        return keeping.MAGIC + len(sealed).to_bytes(4, "big") + sealed
+        return backups.MAGIC + len(sealed).to_bytes(4, "big") + sealed
 
     yield Parser("backup", read_backup, [block, first_of_two], as_backup)
     yield Parser(

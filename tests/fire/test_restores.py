@@ -17,7 +17,17 @@ import pytest
 
 from tests.fire import tally
 from tests.world import Dossier, Snapshot, World, an_armed_dossier, change_roster, cool, until
-from vault import accounts, compose, keeping, release, soundness, statements, testimony, watch, wire
+from vault import (
+    accounts,
+    backups,
+    founding,
+    release,
+    soundness,
+    statements,
+    testimony,
+    watch,
+    wire,
+)
 from vault.clock import HOUR
 from vault.errors import Conflict, Damaged
 from vault.settings import read_settings
@@ -54,7 +64,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[Stage, tuple[World, 
         else:
             until(made, stage)
         (folder / "scratch").mkdir()
-        keeping.back_up(
+        backups.back_up(
             world.database,
             world.records,
             world.objects,
@@ -121,7 +131,7 @@ def go_back(world: World, copied: Snapshot, folder: Path, way: str, fresh: Path)
             settings = read_settings(
                 {"AFTERWORD_SERVER_KEY_FILE": str(folder / "server.key")}, data=fresh / "server"
             )
-            compose.restore(settings, source, anyway=way == "restore anyway")
+            founding.restore(settings, source, anyway=way == "restore anyway")
             objects = dict(copied.objects)
             world.rewind(Snapshot((fresh / "server" / "afterword.db").read_bytes(), at_now(world), objects))
         case "rollback":

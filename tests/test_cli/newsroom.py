@@ -9,7 +9,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from test_cli.conftest import PASSPHRASE, Ran, a_person_at_the_keyboard
-from vault import accounts, compose
+from vault import accounts, compose, founding
 from vault.settings import read_settings
 from web import create_app
 
@@ -20,7 +20,7 @@ class Newsroom:
     def __init__(self, folder: Path, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self._run, self._monkeypatch = folder, run, monkeypatch
         settings = read_settings({}, data=folder / "server", short=True)
-        compose.found(settings)
+        founding.found(settings)
         self.vault = compose.open_vault(settings)
         self._server = make_server("127.0.0.1", 0, create_app(self.vault), threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})

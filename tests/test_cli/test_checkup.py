@@ -12,7 +12,7 @@ from cli import checkup
 from cli.doctor import Finding
 from tests.theatre import Mailroom, read
 from tests.world import Dossier, World, an_armed_dossier
-from vault import compose
+from vault import compose, founding, keyfile
 from vault.clock import SystemClock
 from vault.settings import Settings, read_settings
 from vault.storage.objects import open_objects
@@ -28,7 +28,7 @@ def examined(settings: Settings) -> dict[str, Finding]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir(mode=0o700)
-    compose.found(read_settings({}, data=tmp_path / "data"))
+    founding.found(read_settings({}, data=tmp_path / "data"))
     return tmp_path / "data"
 
 
@@ -144,7 +144,7 @@ def test_a_foreign_key_is_told_from_a_damaged_database(deposited: tuple[Path, Do
     key.write_text("no key")
     assert "no-server-key" in examined(read_settings(HERE, data=data))
     key.unlink()
-    compose.make_key(key)
+    keyfile.make_key(key)
     assert "wrong-server-key" in examined(read_settings(HERE, data=data))
     key.write_text(whole)
     database = data / "afterword.db"

@@ -18,9 +18,9 @@ import pytest
 from cli.main import invoke
 from tests.detour import a_proxy
 from tests.world import World, an_armed_dossier
-from vault import compose, keeping, wire
+from vault import backups, compose, founding, keeping, wire
+from vault.backups import Copied
 from vault.couriers.probe import Door
-from vault.keeping import Copied
 from vault.settings import read_settings
 
 PATIENCE = 30.0
@@ -37,7 +37,7 @@ def _no_settings_of_this_computer(monkeypatch: pytest.MonkeyPatch) -> None:
 def data(tmp_path: Path) -> Path:
     """A founded server that does not run."""
     (tmp_path / "data").mkdir(mode=0o700)
-    compose.found(read_settings({}, data=tmp_path / "data"))
+    founding.found(read_settings({}, data=tmp_path / "data"))
     return tmp_path / "data"
 
 
@@ -300,7 +300,7 @@ def test_a_copy_of_the_key_is_confirmed_only_if_it_is_one(
     copy, foreign = tmp_path / "copy", tmp_path / "foreign"
     copy.write_text((data / "server.key").read_text())
     (tmp_path / "other").mkdir()
-    compose.found(read_settings({}, data=tmp_path / "other"))
+    founding.found(read_settings({}, data=tmp_path / "other"))
     foreign.write_text((tmp_path / "other" / "server.key").read_text())
     for wrong in (data / "server.key", foreign):
         assert run("key", "--data", str(data), "--confirm-copy", str(wrong)) == 3
@@ -322,7 +322,7 @@ def test_a_key_can_be_made_before_there_is_a_server_and_is_never_overwritten(
     assert "afterword: key-exists" in capsys.readouterr().err
     assert key.read_text() == before
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(key))
-    compose.found(read_settings(os.environ, data=tmp_path / "data"))
+    founding.found(read_settings(os.environ, data=tmp_path / "data"))
     assert not (tmp_path / "data" / "server.key").exists()
     assert run("status", "--data", str(tmp_path / "data")) == 0
 
@@ -340,7 +340,7 @@ def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_it
     assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 2
     assert "afterword: no-server-key" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
-    compose.found(read_settings({}, data=tmp_path / "other"))
+    founding.found(read_settings({}, data=tmp_path / "other"))
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(tmp_path / "other" / "server.key"))
     assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 3
     assert "afterword: wrong-server-key" in capsys.readouterr().err
@@ -379,14 +379,14 @@ def test_a_restore_does_not_take_the_place_of_a_server_that_was_started_meanwhil
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
     settings = read_settings(os.environ, data=tmp_path / "back")
     started = []
-    bring = keeping.bring_objects
+    bring = backups.bring_objects
 
     def slowly(*args: Any, **kwargs: Any) -> Copied:  # Any: as bring_objects takes them
-        compose.found(settings)
+        founding.found(settings)
         started.append(compose.open_vault(settings))
         return bring(*args, **kwargs)
 
-    monkeypatch.setattr(keeping, "bring_objects", slowly)
+    monkeypatch.setattr(backups, "bring_objects", slowly)
     assert run("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "back")) == 3
     assert "afterword: not-empty" in capsys.readouterr().err
     (there,) = started
@@ -404,7 +404,7 @@ def test_of_two_restores_at_once_neither_gives_the_others_half_its_name(
     run("backup", str(tmp_path / "kept"), "--data", str(data))
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
     place = tmp_path / "back"
-    bring = keeping.bring_objects
+    bring = backups.bring_objects
 
     def beside_another(*args: Any, **kwargs: Any) -> Copied:  # Any: as bring_objects takes them
         (draft,) = (each for each in place.glob("*.restored*") if not each.name.endswith(("-wal", "-shm")))
@@ -414,10 +414,10 @@ def test_of_two_restores_at_once_neither_gives_the_others_half_its_name(
         (place / name).write_bytes(b"half")
         return bring(*args, **kwargs)
 
-    monkeypatch.setattr(keeping, "bring_objects", beside_another)
+    monkeypatch.setattr(backups, "bring_objects", beside_another)
     assert run("restore", str(tmp_path / "kept"), "--data", str(place)) == 3
     assert not (place / "afterword.db").exists()
-    monkeypatch.setattr(keeping, "bring_objects", bring)
+    monkeypatch.setattr(backups, "bring_objects", bring)
     assert run("restore", str(tmp_path / "kept"), "--data", str(place)) == 0
     assert {path.name for path in place.iterdir()} == {"afterword.db", "objects"}
 
@@ -434,7 +434,7 @@ def test_a_cut_or_altered_backup_restores_nothing(
         whole[:-1],
         whole[:middle],
         b"",
-        whole[:middle] + b"\0" + whole[middle + 1 :],
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         whole + b"x",
     ):
         file.write_bytes(spoilt)
@@ -448,7 +448,7 @@ def test_a_restore_that_lacks_an_object_names_it_and_goes_on_only_when_told_to(
     (tmp_path / "before").mkdir()
     world = World(tmp_path / "before")
     names = an_armed_dossier(world).push(2)
-    made = keeping.back_up(
+    made = backups.back_up(
         world.database, world.records, world.objects, world.custodian, tmp_path, tmp_path / "kept"
     )
     (key := tmp_path / "key").write_text(world.key.write())

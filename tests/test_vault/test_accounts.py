@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.world import Person, World, an_armed_dossier
-from vault import accounts, age, compose, custodian, identity, statements, wire
+from vault import accounts, age, compose, custodian, founding, identity, statements, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.errors import AfterwordError, Malformed, NotFound, Refused, Unauthenticated, Untrusted
 from vault.identity import Keyring, RootSeed
@@ -371,8 +371,8 @@ def test_an_account_knows_itself(world: World) -> None:
 
 def test_a_server_key_that_is_not_its_own_opens_no_vault(tmp_path: Path) -> None:
     settings = read_settings({}, data=tmp_path / "data")
-    assert compose.found(settings)
-    assert not compose.found(settings)
+    assert founding.found(settings)
+    assert not founding.found(settings)
     compose.open_vault(settings)
     settings.server_key_file.write_text(age.Identity(bytes(32)).write() + "\n")
     with pytest.raises(Refused) as refused:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.detour import a_proxy
 from tests.world import TICK, Dossier, World, an_armed_dossier
-from vault import alarms, compose
+from vault import alarms, compose, rounds
 from vault.clock import HOUR
 from vault.couriers.heartbeat import Heartbeat
 from vault.service import FRESH_TICKS
@@ -155,7 +155,7 @@ def test_a_switch_that_should_have_moved_is_an_ailment(world: World, armed: Doss
 def test_while_all_is_well_the_watcher_hears_it_and_the_server_remembers(
     world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
 ) -> None:
-    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
+    beat = rounds.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
     beat()
     assert watcher.heard == [], "whoever has just begun knows nothing yet"
     for _ in range(3):
@@ -172,7 +172,7 @@ def test_while_all_is_well_the_watcher_hears_it_and_the_server_remembers(
 def test_trouble_is_cried_once_and_then_silence_speaks_until_all_is_well(
     world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
 ) -> None:
-    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
+    beat = rounds.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
     world.reachable = False
     for _ in range(6):
         world.pass_time(FRESH_TICKS * TICK)
@@ -194,7 +194,7 @@ def test_trouble_is_cried_once_and_then_silence_speaks_until_all_is_well(
 def test_a_cry_that_nobody_heard_is_repeated(
     world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
 ) -> None:
-    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
+    beat = rounds.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
     world.reachable, watcher.status = False, 500
     world.pass_time(40 * TICK)
     beat()
@@ -208,7 +208,7 @@ def test_a_cry_that_nobody_heard_is_repeated(
 def test_a_watch_that_does_not_count_leaves_it_to_the_one_that_does(
     world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
 ) -> None:
-    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(watcher.url))
+    beat = rounds.heartbeat(a_vault(world, tmp_path), Heartbeat(watcher.url))
     world.pass_time(FRESH_TICKS * TICK)
     with world.database.transaction():
         world.database.run("UPDATE service SET boot = 'of another host'")
@@ -219,7 +219,7 @@ def test_a_watch_that_does_not_count_leaves_it_to_the_one_that_does(
 def test_what_alarms_remember_and_does_not_read_is_trouble_and_stops_nothing(
     world: World, armed: Dossier, watcher: Watcher, tmp_path: Path
 ) -> None:
-    beat = compose.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
+    beat = rounds.heartbeat(a_vault(world, tmp_path), Heartbeat(f"{watcher.url}/x"))
     world.pass_time(FRESH_TICKS * TICK)
     with world.database.transaction():
         world.database.run("UPDATE service SET pulse = 'x'")

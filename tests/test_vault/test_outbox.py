@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.world import World, an_armed_dossier, until
-from vault import accounts, compose, outbox, statements, watch, wire
+from vault import accounts, compose, outbox, rounds, statements, watch, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.letters import Facts, LetterKind
@@ -124,7 +124,7 @@ def test_the_deliverer_goes_on_behind_a_courier_that_breaks(world: World) -> Non
 
     world.courier.answer = break_down
     vault = compose.Vault(None, world.records, world.objects, world.custodian)  # type: ignore[arg-type]
-    compose.deliver_some(vault, world.courier, world.sender)
+    rounds.deliver_some(vault, world.courier, world.sender)
     assert Counter(each.state for each in rows(world, "reach-her")) == {"accepted": 2, "waiting": 1}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cli.main import invoke
 from tests.world import Dossier, World, an_armed_dossier, until
-from vault import compose, keeping, soundness
+from vault import backups, founding, soundness
 from vault.errors import Refused
 from vault.settings import read_settings
 from vault.switch import Stage
@@ -66,7 +66,7 @@ def test_an_unsound_backup_replaces_nothing_and_can_be_taken_all_the_same(
     made = an_armed_dossier(world)
     with world.records.transaction():
         world.database.run("DELETE FROM history WHERE number = 3 AND account = :a", a=made.hers.account.id)
-    keeping.back_up(
+    backups.back_up(
         world.database, world.records, world.objects, world.custodian, tmp_path, tmp_path / "kept"
     )
     (tmp_path / "key").write_text(world.key.write())
@@ -87,15 +87,15 @@ def test_a_restore_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "before").mkdir()
     world = World(tmp_path / "before")
     an_armed_dossier(world)
-    keeping.back_up(
+    backups.back_up(
         world.database, world.records, world.objects, world.custodian, tmp_path, tmp_path / "kept"
     )
     (tmp_path / "key").write_text(world.key.write())
     settings = read_settings({"AFTERWORD_SERVER_KEY_FILE": str(tmp_path / "key")}, data=tmp_path / "back")
     for room, name in (
         (soundness, "flaws"),
-        (keeping, "bring_objects"),
-        (keeping, "begin_anew"),
+        (backups, "bring_objects"),
+        (backups, "begin_anew"),
         (os, "fsync"),
     ):
         genuine = getattr(room, name)
@@ -105,10 +105,10 @@ def test_a_restore_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pyt
 
         monkeypatch.setattr(room, name, killed)
         with pytest.raises(KeyboardInterrupt):
-            compose.restore(settings, tmp_path / "kept")
+            founding.restore(settings, tmp_path / "kept")
         monkeypatch.setattr(room, name, genuine)
         assert not (tmp_path / "back" / "afterword.db").exists()
-    assert compose.restore(settings, tmp_path / "kept")[0] == 1
+    assert founding.restore(settings, tmp_path / "kept")[0] == 1
     with pytest.raises(Refused) as refused:
-        compose.restore(settings, tmp_path / "kept")
+        founding.restore(settings, tmp_path / "kept")
     assert refused.value.code == "not-empty"

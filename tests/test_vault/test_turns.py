@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import msgspec
 
 from tests.world import World
-from vault import compose, outbox
+from vault import compose, outbox, rounds
 from vault.clock import HOUR, MINUTE, SECOND
 from vault.couriers import Accepted, MemoryCourier, Outcome, Parcel, TemporaryFailure
 from vault.letters import Facts, LetterKind
@@ -167,7 +167,7 @@ def test_ten_thousand_people_at_a_slow_provider_hold_one_line(world: World) -> N
             world.clock.at += 6 * SECOND
             # While this one is under way the other lines come and go.
             if len(tried) < 3:
-                compose.deliver_some(vault, MemoryCourier(answer), world.sender, turns)
+                rounds.deliver_some(vault, MemoryCourier(answer), world.sender, turns)
             return TemporaryFailure("slow")
         return Accepted()
 
@@ -175,6 +175,6 @@ def test_ten_thousand_people_at_a_slow_provider_hold_one_line(world: World) -> N
     vault = compose.Vault(None, world.records, world.objects, world.custodian)  # type: ignore[arg-type]
     world.delivering = False
     turns = turns_of(world)
-    compose.deliver_some(vault, courier, world.sender, turns)
+    rounds.deliver_some(vault, courier, world.sender, turns)
     assert "ana@example.org" in tried
     assert tried.index("ana@example.org") <= LINES

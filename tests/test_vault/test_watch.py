@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.world import TICK, Dossier, Host, World, an_armed_dossier, until
-from vault import compose, cooling, statements, switch, views, watch, wire
+from vault import compose, cooling, rounds, statements, switch, views, watch, wire
 from vault.clock import HOUR
 from vault.errors import AfterwordError, Conflict, Damaged
 from vault.plans import Plan
@@ -310,8 +310,8 @@ def test_a_store_that_does_not_work_keeps_no_switch_from_moving(
     def broken(*given: object) -> int:
         raise Damaged("The object store does not work.")
 
-    monkeypatch.setattr(compose.deposit, "sweep", broken)
-    tick = compose.watch_ticker(
+    monkeypatch.setattr(rounds.deposit, "sweep", broken)
+    tick = rounds.watch_ticker(
         compose.Vault(
             read_settings({"AFTERWORD_LOW_WATER": "0"}, data=world.folder),
             world.records,

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from vault import compose, identity, statements, wire
+from vault import compose, founding, identity, statements, wire
 from vault.accounts import invite_journalist
 from vault.settings import read_settings
 from vault.statements import Login
@@ -25,7 +25,7 @@ UNKNOWN = {
 @pytest.fixture
 def app(tmp_path: Path) -> Flask:
     settings = read_settings({}, data=tmp_path / "data", url="https://vault.example", short=True)
-    compose.found(settings)
+    founding.found(settings)
     return create_app(compose.open_vault(settings))
 
 

@@ -7,6 +7,7 @@ service time first, so that no stamp can be older than the clock it is compared 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from vault import service
 from vault.clock import Clock
@@ -18,6 +19,21 @@ from vault.storage.records.gaps import Gaps
 from vault.storage.records.letters import Letters
 from vault.storage.records.people import People
 from vault.storage.records.switches import Switches
+
+VITAL: Final = (
+    "service",
+    "server",
+    "accounts",
+    "addresses",
+    "dossiers",
+    "switches",
+    "collaborators",
+    "changes",
+    "holds",
+    "releases",
+    "outbox",
+)
+"""What must read for anybody to be warned or released to; small, whatever people deposit."""
 
 
 class Records(People, Dossiers, Switches, Letters, Gaps):
