@@ -12,13 +12,13 @@ import pytest
 
 from cli import home, journal, recovery
 from vault import backups, founding, keyfile
-from vault.storage import files, folders, sqlite
+from vault.storage import files, folders, sqlite_connection
 from vault.storage.objects import Stored
 
 
 def normal(plant: pytest.MonkeyPatch) -> None:
     """WAL with synchronous=NORMAL."""
-    plant.setitem(sqlite.PRAGMAS, "synchronous", 1)  # type: ignore[attr-defined]
+    plant.setitem(sqlite_connection.PRAGMAS, "synchronous", 1)
 
 
 def no_folder_fsync(plant: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from vault import (
 )
 from vault.clock import DAY
 from vault.errors import AfterwordError, Refused
-from vault.storage.sqlite import load_migrations
+from vault.storage.migrating import load_migrations
 from vault.switch import Stage
 
 

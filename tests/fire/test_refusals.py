@@ -26,7 +26,7 @@ SCRIPT = """
     from vault.storage.disk import Disk
     from vault.storage.files import FileObjects
     from vault.storage.objects import Stored
-    from vault.storage import sqlite
+    from vault.storage import sqlite, sqlite_connection
 
     folder, number, wanted, mutant = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(), sys.argv[4]
     # A file that cannot be opened is one thing, and bytes that were not written another.
@@ -34,7 +34,7 @@ SCRIPT = """
     only = frozenset({shim.Op.CREATE}) if opens else shim.CHANGES - {shim.Op.CREATE} if "DiskFailed" in wanted else None
     sqlite._CHECKPOINT_AFTER, sqlite._LARGE_LOG = 5, 30_000
     if mutant == "errno unknown":
-        sqlite.last_error = lambda: None
+        sqlite.last_error = sqlite_connection.last_error = lambda: None
     if mutant == "goes on":
         Disk.check = lambda self: None
     shim.watch(folder)

@@ -16,9 +16,10 @@ import pytest
 import sqlite_utils
 
 from vault.errors import BadUsage, Conflict, Damaged, DiskFailed, NoSpace, Refused
-from vault.storage import sqlite
+from vault.storage import sqlite, sqlite_connection
 from vault.storage.database import Migration
-from vault.storage.sqlite import SqliteDatabase, load_migrations
+from vault.storage.migrating import load_migrations
+from vault.storage.sqlite import SqliteDatabase
 
 
 def a_schema(db: sqlite_utils.Database) -> None:
@@ -84,7 +85,7 @@ def test_every_thread_has_a_connection_of_its_own_and_each_is_careful(tmp_path: 
 def test_a_sqlite_that_will_not_be_careful_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "PRAGMAS", {**sqlite.PRAGMAS, "no_such_setting": 1})
+    monkeypatch.setattr(sqlite_connection, "PRAGMAS", {**sqlite_connection.PRAGMAS, "no_such_setting": 1})
     with pytest.raises(Damaged, match="no_such_setting"):
         SqliteDatabase(tmp_path / "a.db")
 
@@ -155,7 +156,7 @@ def test_forgetting_keeps_nobody_from_writing_while_somebody_reads(tmp_path: Pat
 def test_forgetting_waits_for_whoever_still_reads_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.0)
     db = a_database(tmp_path)
     other = SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,))
     with other.reading():
@@ -170,7 +171,7 @@ def test_forgetting_waits_for_whoever_still_reads_the_old(
 def test_a_writer_who_waits_in_vain_is_told_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.0)
     db = a_database(tmp_path)
     other = SqliteDatabase(tmp_path / "vault" / "a.db", (FIRST,))
     with db.transaction():
@@ -576,7 +577,9 @@ def test_whoever_reads_for_long_is_waited_for_once_and_then_only_when_the_log_ha
     waited: list[int] = []
     checkpoint = db._checkpoint
 
-    def watched(connection: sqlite._Connection, patience: int, *how: Literal["TRUNCATE", "RESTART"]) -> bool:
+    def watched(
+        connection: sqlite_connection.Connection, patience: int, *how: Literal["TRUNCATE", "RESTART"]
+    ) -> bool:
         waited.append(patience)
         return checkpoint(connection, 1 if patience else 0, *how)
 
