@@ -12,6 +12,23 @@ from typing import Final, assert_never
 
 from vault.clock import write_duration
 from vault.errors import Damaged, NotDue, Refused
+from vault.events import Arm as Arm
+from vault.events import CheckIn as CheckIn
+from vault.events import Crowded as Crowded
+from vault.events import Destroy as Destroy
+from vault.events import Elapsed as Elapsed
+from vault.events import Event as Event
+from vault.events import Held as Held
+from vault.events import Landed as Landed
+from vault.events import Move as Move
+from vault.events import Pause as Pause
+from vault.events import Recalled as Recalled
+from vault.events import Renewed as Renewed
+from vault.events import Replanned as Replanned
+from vault.events import Restored as Restored
+from vault.events import Resume as Resume
+from vault.events import Tried as Tried
+from vault.events import Waited as Waited
 from vault.letters import LetterKind
 from vault.plans import DEFAULT_PLAN as DEFAULT_PLAN
 from vault.plans import HOLDS_ALONE, LONGEST_PAUSE
@@ -26,35 +43,6 @@ from vault.stages import dwell as dwell
 from vault.stages import is_held as is_held
 from vault.stages import lasts
 
-
-@dataclass(frozen=True, slots=True)
-class Arm: ...
-
-
-@dataclass(frozen=True, slots=True)
-class CheckIn: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Elapsed: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resume: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Destroy: ...
-
-
-Move = Arm | CheckIn | Elapsed | Pause | Resume | Destroy
-
-
 # The whole table. What is not in it is refused; the diagram in the documents is drawn from it.
 # fmt: off
 MOVES: Final[Mapping[Stage, Mapping[type[Move], Stage]]] = {
@@ -68,63 +56,6 @@ MOVES: Final[Mapping[Stage, Mapping[type[Move], Stage]]] = {
     Stage.DESTROYED: {},
 }
 # fmt: on
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """One of her addresses accepted the letter of this name (`Notice.letter`)."""
-
-    letter: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A whole dwell has passed in which none of her addresses accepted the stage's letter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """There was a gap (`era` counts them): late stages begin anew, letter included, at most twice each."""
-
-    era: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replanned:
-    """A plan takes effect. Whether it had to cool first is the caller's to know."""
-
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The row came out of a backup: check-ins may be missing from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """Somebody has shown this server's own signed release of it: what was released stays released."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Colleagues have signed that she was reached: time stands still for `length`. `signers` are different people."""
-
-    length: int
-    signers: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Crowded:
-    """She fell silent together with many others, which speaks of our trouble rather than of hers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """The end of `grace` has come for one of a crowd: this once, the release waits."""
-
-
-Event = Move | Landed | Tried | Renewed | Replanned | Restored | Recalled | Held | Crowded | Waited
 
 
 class Audience(StrEnum):
