@@ -11,7 +11,7 @@ import atheris
 
 # What is imported in here is counted line by line; nothing of ours may be imported before it.
 with atheris.instrument_imports(include=["vault", "cli", "web"], enable_loader_override=False):
-    from tests.fire import test_parsers
+    from tests.fire import readers
     from tests.fire.mutations import mutate
     from vault.errors import Malformed
 
@@ -28,13 +28,13 @@ def careless(data: bytes) -> None:
 
 
 def main(name: str, runs: str, corpus: str) -> None:
-    planted = test_parsers.Parser("careless", careless, [b"none of it"])
-    parser = planted if name == planted.name else test_parsers.parsers()[name]
+    planted = readers.Parser("careless", careless, [b"none of it"])
+    parser = planted if name == planted.name else readers.parsers()[name]
     for number, sample in enumerate(parser.samples):
         (Path(corpus) / str(number)).write_bytes(sample)
 
     def once(data: bytes) -> None:
-        test_parsers.accepts(parser, parser.wrap(data))
+        readers.accepts(parser, parser.wrap(data))
 
     def altered(data: bytes, longest: int, seed: int) -> bytes:
         """In turns what libFuzzer does to bytes that it knows nothing of, and what an enemy of our formats does."""

@@ -1,4 +1,4 @@
-"""The same readers as in test_parsers.py, under inputs that coverage leads to where mutation alone does not come.
+"""The readers of readers.py, under inputs that coverage leads to where mutation alone does not come.
 
 Rule of this room: each reader has a process of its own, and its number of runs is what that process says it did.
 """
@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.fire import tally
-from tests.fire.test_parsers import parsers
+from tests.fire.readers import parsers
 
 HERE: Final = Path(__file__).parents[2]
 FEW: Final = ("age file", "envelope", "statement: checkin", "tree", "card", "invite", "share", "body: Heads")
