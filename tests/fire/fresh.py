@@ -167,10 +167,6 @@ def _post(port: int, path: str, body: bytes) -> bytes | None:
     return text if answer.status < 300 else None
 
 
-def _promise(answer: bytes) -> str:
-    return str(json.loads(answer)["acknowledgement"])
-
-
 def _sign(hers: Person, seq: int, nonce: str, dossier: statements.Covered, server: str) -> bytes:
     statement = statements.CheckIn(
         server=server, seq=seq, nonce=nonce, dossiers=(dossier,), created=int(time.time() * 1000)
@@ -180,7 +176,8 @@ def _sign(hers: Person, seq: int, nonce: str, dossier: statements.Covered, serve
 
 
 def kill_once(number: int, place: Path) -> tuple[int, list[tuple[str, str]]]:
-    """One life: started, killed at a call drawn by `number`, started again, lived to the last letter."""
+    """One life: started, killed at a call drawn by `number`, started again, lived to the last letter. How often
+    something was killed, and what broke."""
     flow = prepared()
     folder = flow.copy(place / "data")
     chance = random.Random(f"fresh {number}")
@@ -203,8 +200,12 @@ def kill_once(number: int, place: Path) -> tuple[int, list[tuple[str, str]]]:
         try:
             asked, answer, signed_at = _live(flow, first, mail)
         finally:
-            if first.alive and not (alone and mail.reached_all()):
+            # A life that came to its end before that call is killed there.
+            calls = int.from_bytes(shared.read_bytes()[:8], sys.byteorder)
+            killed = calls >= at
+            if first.alive and not (killed and alone and mail.reached_all()):
                 first.end(signal.SIGKILL)
+                killed = True
             else:
                 first.end(signal.SIGTERM)
         second = Process(folder, mail.room)
@@ -233,7 +234,7 @@ def kill_once(number: int, place: Path) -> tuple[int, list[tuple[str, str]]]:
     finally:
         mail.room.close()
         shutil.rmtree(folder, ignore_errors=True)
-    return 1, broken
+    return int(killed), broken
 
 
 def _live(flow: Prepared, server: Process, mail: Post) -> tuple[bytes | None, bytes | None, float]:

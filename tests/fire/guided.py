@@ -4,6 +4,7 @@ Rule of this room: a process of its own, as atheris never returns; it ends with 
 refused with one of our own errors, and with a trace if not. `python -P -m tests.fire.guided NAME RUNS CORPUS`.
 """
 
+import resource
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ with atheris.instrument_imports(include=["vault", "cli", "web"], enable_loader_o
     from tests.fire.mutations import mutate
     from vault.errors import Malformed
 
-MOST_MEMORY = 1_024  # MiB of the whole process, the fuzzer's own part with it
+MOST_MEMORY = 2 << 30  # bytes of address space: the fuzzer's own part with it
 LONGEST_INPUT = 64 * 1_024
 
 
@@ -40,7 +41,9 @@ def main(name: str, runs: str, corpus: str) -> None:
         """In turns what libFuzzer does to bytes that it knows nothing of, and what an enemy of our formats does."""
         return bytes(atheris.Mutate(data, longest) if seed % 2 else mutate(name, seed, [data])[:longest])
 
-    options = [f"-runs={runs}", f"-max_len={LONGEST_INPUT}", f"-rss_limit_mb={MOST_MEMORY}", "-seed=7"]
+    options = [f"-runs={runs}", f"-max_len={LONGEST_INPUT}", "-rss_limit_mb=0", "-seed=7"]
+    # Not libFuzzer's own limit of memory, which counts what the process was forked from too.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     # A reader that hangs is found by the limit; it is wide, as a busy machine is no mistake of the reader's.
     options += ["-timeout=300", f"-artifact_prefix={corpus}/", "-print_final_stats=1", corpus]
     atheris.Setup(["guided", *options], once, custom_mutator=altered)

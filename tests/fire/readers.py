@@ -355,7 +355,8 @@ def _fits(value: Any, kind: Any) -> bool:
 def _at_home() -> Iterator[Parser]:
     """What lies on her own disk, after a bad sector or somebody's hand: SQLite's own errors are ours there, as
     cli/main.py has a sentence for each of them."""
-    place = Path(tempfile.mkdtemp(prefix="parsers-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    memory = None if "TMPDIR" in os.environ or not os.path.isdir("/dev/shm") else "/dev/shm"
+    place = Path(tempfile.mkdtemp(prefix="parsers-", dir=memory))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     card = identity.read_card(identity.write_card("Ana", KEYRING, 1, "cli"))
     server = Keyring.from_seed(RootSeed(bytes(32)))

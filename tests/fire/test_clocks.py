@@ -246,7 +246,8 @@ def test_every_clock_gives_the_same_moves_and_the_same_letters(
     assert [each for each in right.moves if '"released"' in str(each)]
     for name, wall in told:
         judge(name, lead(made, start, wall, life), right)
-    count("clocks", len(told))
+    if life is plain:  # or the same clocks would be counted twice
+        count("clocks", len(told))
 
 
 def test_the_hours_that_twenty_zones_skip_and_repeat_change_nothing(

@@ -3,9 +3,11 @@
 Rule of this room: each reader has a process of its own, and its number of runs is what that process says it did.
 """
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -25,10 +27,17 @@ pytestmark = pytest.mark.skipif(
 
 def guided(name: str, runs: int, corpus: Path) -> subprocess.CompletedProcess[str]:
     corpus.mkdir()
+    place = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    # It ends without tidying up.
+    with tempfile.TemporaryDirectory(prefix="guided-", dir=place) as scratch:
+        return _run(name, runs, corpus, scratch)
+
+
+def _run(name: str, runs: int, corpus: Path, scratch: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "tests.fire.guided", name, str(runs), str(corpus)],
         cwd=HERE,
-        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin", "TMPDIR": scratch},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -33,6 +33,7 @@ def test_no_life_breaks_an_invariant(cast: Cast, shard: int) -> None:
         if broken.word is not None:
             tally.wrong(broken.word)
         raise
+    assert begun >= LIVES
     tally.count("lives", begun)
 
 

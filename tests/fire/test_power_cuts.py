@@ -248,7 +248,6 @@ def test_no_power_cut_breaks_a_promise() -> None:
 
 
 MISTAKES = {
-    "synchronous=NORMAL": ("many-check-ins", "normal", 600),
     "no fsync of the folder after a rename": ("upload", "no-folder-fsync", 200),
     "object row before the object's fsync": ("upload", "no-object-fsync", 200),
     "folders made without a fsync above them": ("home", "plain-folders", 200),
@@ -263,3 +262,14 @@ def test_a_power_cut_shows_a_planted_mistake(name: str) -> None:
     print(found)
     assert found["broken"] > 0
     tally.killed(name, f"test_power_cuts: {found['broken']} of {found['images']} images of {flow}")
+
+
+def test_the_same_run_with_synchronous_normal_is_not_without_a_fault() -> None:
+    names = flows() if tally.FULL else ["many-check-ins"]
+    found = list(outage(*names, images=tally.size(600, 300), mistake="normal"))
+    broken = {each["flow"]: each["broken"] for each in found if each["broken"]}
+    assert "many-check-ins" in broken
+    many, images = sum(broken.values()), sum(each["images"] for each in found)
+    tally.killed(
+        "synchronous=NORMAL", f"test_power_cuts: {many} of {images} images, in {len(broken)} workflows"
+    )

@@ -1,7 +1,9 @@
 """What is remembered of a push, and what a crash or a power cut leaves of it."""
 
 import hashlib
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -135,5 +137,18 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
 def test_a_journal_that_does_not_read_says_that_it_may_be_deleted(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir()
     (tmp_path / "j" / "journal.db").write_bytes(b"not a database, not at all " * 50)
+    with pytest.raises(Damaged, match="delete"):
+        Journal(tmp_path / "j")
+
+
+def test_a_journal_whose_very_words_are_damaged_says_what_to_do(tmp_path: Path) -> None:
+    """SQLite quotes them in an error that is no text."""
+    Journal(tmp_path / "j").close()
+    path = tmp_path / "j" / "journal.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    assert b"CREATE TABLE" in whole
+    path.write_bytes(whole.replace(b"CREATE TABLE", b"CREATE \xcfABL\xcf"))
     with pytest.raises(Damaged, match="delete"):
         Journal(tmp_path / "j")
