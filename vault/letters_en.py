@@ -142,8 +142,7 @@ ends the alarm, and an answer to this letter does not. Listen for signs that som
 
 - If {who} is safe and cannot get to a computer now, `afterword hold` stops the clock for a few days.
 
-- If you do not, run `afterword inbox` or open your kit. The page left for you says whom to call next, and which
-lawyer.
+- If you do not, run `afterword inbox`. The page left for you says whom to call next, and which lawyer.
 
 - Publish nothing, and do not speak of it to people who need not know.
 
@@ -163,7 +162,7 @@ ends the alarm, and an answer to this letter does not. Listen for signs that som
 
 - If {who} is safe and cannot get to a computer now, `afterword hold` stops the clock for a few days.
 
-- Run `afterword inbox` or open your kit, and read the page that was left for you. Make sure that your computer
+- Run `afterword inbox`, and read the page that was left for you. Make sure that your computer
 and your passphrase work, and that you know how to call the other colleagues.
 
 - Publish nothing yet.
@@ -183,7 +182,7 @@ more than a full mailbox or a broken mail server. Still, {who} may not know that
 - Do not write about it by e-mail or chat, and do not alarm others yet. If the silence lasts, you will hear from
 us again.
 
-To see how things stand, run `afterword inbox` or open your kit.
+To see how things stand, run `afterword inbox`.
 """,
     "release": """
 Something that was entrusted to you can now be opened. This cannot be taken back, and there is no need to hurry:
@@ -193,7 +192,7 @@ nothing is deleted.
 
 $ afterword inbox
 
-- It checks that this is true, shows the last sign of life, and tells you what to do next. Or open your kit.
+- It checks that this is true, shows the last sign of life, and tells you what to do next.
 
 - Read the page that was left for you before anything else: it says whom to call, and what must not be published
 while a life may depend on it.
@@ -225,7 +224,7 @@ What you deposit from now on needs a new dossier: this one accepts nothing more.
 The alarm about {who} is over: a sign of life has arrived, signed with the right key.
 
 There is nothing you need to do. If you were about to call, a friendly call is still a good idea: ask whether
-everything is really well. To see how things stand, run `afterword inbox` or open your kit.
+everything is really well. To see how things stand, run `afterword inbox`.
 
 Please tell the others whom you asked for help, by phone.
 """,
@@ -242,18 +241,18 @@ your own wish? Do not ask by e-mail or chat.
 - If it was not, they can stop it with `afterword cancel`. You cannot stop it, but you can tell them, and each
 other.
 
-To see what was asked, run `afterword inbox` or open your kit.
+To see what was asked, run `afterword inbox`.
 """,
     "change-cancelled": """
 A change that you were told about will not happen: {change}. It was cancelled, or a release came first, of which
 you hear in a letter of its own.
 
-There is nothing you need to do. To see how things stand, run `afterword inbox` or open your kit.
+There is nothing you need to do. To see how things stand, run `afterword inbox`.
 """,
     "change-done": """
 A change that you were told about has taken effect: {change}.
 
-To see what it means for you, run `afterword inbox` or open your kit. If the roster changed, `afterword drill`
+To see what it means for you, run `afterword inbox`. If the roster changed, `afterword drill`
 shows that your new share is good; please run it today.
 """,
     "pause-ended": """
@@ -328,7 +327,7 @@ computer (`afterword checkin`). Nothing else ends the alarm.
 
 - Do not write about it by e-mail or chat. Publish nothing.
 
-To see who held it, and when, run `afterword inbox` or open your kit.
+To see who held it, and when, run `afterword inbox`.
 """,
     "hold-asked": """
 {colleague} has signed that there is news of {who}, and asks that everything stand still for a while.
@@ -349,7 +348,7 @@ $ afterword hold NAME
 
 - Do not write about it by e-mail or chat. Publish nothing.
 
-To see how things stand, run `afterword inbox` or open your kit.
+To see how things stand, run `afterword inbox`.
 """,
     "left": """
 {colleague} no longer takes part in something that you entrusted to your colleagues. It took effect at once: no

@@ -141,7 +141,7 @@ de que no puede hablar con libertad.
 
 - Si {who} está a salvo y no puede llegar ahora a una computadora, `afterword hold` detiene el plazo unos días.
 
-- Si no lo logra, ejecute `afterword inbox` o abra su kit. La página que le dejaron dice a quién llamar después
+- Si no lo logra, ejecute `afterword inbox`. La página que le dejaron dice a quién llamar después
 y a qué despacho de abogados acudir.
 
 - No publique nada ni hable de esto con quien no necesite saberlo.
@@ -164,7 +164,7 @@ de que no puede hablar con libertad.
 
 - Si {who} está a salvo y no puede llegar ahora a una computadora, `afterword hold` detiene el plazo unos días.
 
-- Ejecute `afterword inbox` o abra su kit y lea la página que le dejaron. Compruebe que su computadora y su
+- Ejecute `afterword inbox` y lea la página que le dejaron. Compruebe que su computadora y su
 frase de contraseña funcionan, y que sabe cómo llamar a los demás colegas.
 
 - No publique nada todavía.
@@ -185,7 +185,7 @@ pendiente dar señal de vida.
 - No escriba sobre esto por correo ni por chat, y no alarme todavía a otras personas. Si el silencio continúa,
 volveremos a avisarle.
 
-Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+Para ver cómo están las cosas, ejecute `afterword inbox`.
 """,
     "release": """
 Algo que se le confió ya se puede abrir. Esto no tiene marcha atrás y no hace falta apresurarse: nada se
@@ -195,8 +195,7 @@ borrará.
 
 $ afterword inbox
 
-- Comprobará que esto es cierto, mostrará la última señal de vida y le dirá qué hacer a continuación. O abra su
-kit.
+- Comprobará que esto es cierto, mostrará la última señal de vida y le dirá qué hacer a continuación.
 
 - Antes que nada, lea la página que le dejaron: dice a quién llamar y qué no debe publicarse mientras pueda
 haber una vida en juego.
@@ -227,7 +226,7 @@ Lo que deposite a partir de ahora necesita un expediente nuevo: este ya no acept
 La alarma sobre {who} ha terminado: llegó una señal de vida, firmada con la clave correcta.
 
 No tiene que hacer nada. Si estaba a punto de llamar, una llamada amistosa sigue siendo buena idea: pregunte si
-de verdad todo está bien. Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+de verdad todo está bien. Para ver cómo están las cosas, ejecute `afterword inbox`.
 
 Por favor, avise por teléfono a quienes haya pedido ayuda.
 """,
@@ -244,18 +243,18 @@ voluntad? No lo pregunte por correo ni por chat.
 - Si no fue así, esa persona puede detenerlo con `afterword cancel`. Usted no puede detenerlo, pero sí avisarle,
 y avisarse entre colegas.
 
-Para ver qué se solicitó, ejecute `afterword inbox` o abra su kit.
+Para ver qué se solicitó, ejecute `afterword inbox`.
 """,
     "change-cancelled": """
 Un cambio del que se le había avisado no se hará: {change}. Se canceló, o la entrega llegó antes; en ese caso lo
 sabrá por otra carta.
 
-No tiene que hacer nada. Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+No tiene que hacer nada. Para ver cómo están las cosas, ejecute `afterword inbox`.
 """,
     "change-done": """
 Un cambio del que se le había avisado ya tiene efecto: {change}.
 
-Para ver qué significa para usted, ejecute `afterword inbox` o abra su kit. Si cambió la lista de colegas,
+Para ver qué significa para usted, ejecute `afterword inbox`. Si cambió la lista de colegas,
 `afterword drill` comprueba que su nueva parte es buena; por favor, ejecútelo hoy.
 """,
     "pause-ended": """
@@ -333,7 +332,7 @@ propia computadora (`afterword checkin`). Nada más pone fin a la alarma.
 
 - No escriba sobre esto por correo ni por chat. No publique nada.
 
-Para ver quién lo detuvo, y cuándo, ejecute `afterword inbox` o abra su kit.
+Para ver quién lo detuvo, y cuándo, ejecute `afterword inbox`.
 """,
     "hold-asked": """
 {colleague} ha firmado que hay noticias de {who} y pide que todo quede detenido por un tiempo.
@@ -357,7 +356,7 @@ alarma.
 
 - No escriba sobre esto por correo ni por chat. No publique nada.
 
-Para ver cómo están las cosas, ejecute `afterword inbox` o abra su kit.
+Para ver cómo están las cosas, ejecute `afterword inbox`.
 """,
     "left": """
 {colleague} ya no participa en algo que usted confió a sus colegas. Tuvo efecto de inmediato: ya no recibe cartas

@@ -194,10 +194,16 @@ def test_each_reader_is_told_the_one_command_that_helps(language: str) -> None:
         assert "\n    afterword checkin\n" in write(kind, language, "", PHRASE, Facts()).body
     for kind in {*REACHING, LetterKind.UNREACHED, LetterKind.ALL_CLEAR, LetterKind.CHANGE_ASKED}:
         assert "`afterword inbox`" in body(kind, language)
-        assert " kit" in body(kind, language)
     assert "\n    afterword inbox\n" in write(LetterKind.RELEASE, language, "", PHRASE, FACTS).body
     hers = write(LetterKind.CHANGE_ASKED, language, "", PHRASE, replace(FACTS, hers=True))
     assert "\n    afterword cancel " in hers.body
+
+
+@every_letter
+def test_no_letter_sends_its_reader_to_a_kit_that_nobody_has(
+    kind: LetterKind, language: str, hers: bool
+) -> None:
+    assert not re.search(r"\bkits?\b", body(kind, language, replace(FACTS, hers=hers)), re.IGNORECASE)
 
 
 @pytest.mark.parametrize("kind", sorted(REACHING))
