@@ -18,14 +18,19 @@ SHIPPED = Path(__file__).parents[1] / "deploy" / "nginx"
 
 @dataclass(frozen=True)
 class Front:
-    """`plain` is the port of the onion service's door, `tls` that of the public one."""
+    """`plain` is the port of the onion service's door, `tls` that of the public one, `certificate` what to trust."""
 
     plain: int
     tls: int
+    certificate: Path
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.plain}"
+
+    @property
+    def public(self) -> str:
+        return f"https://127.0.0.1:{self.tls}"
 
 
 @contextlib.contextmanager
@@ -35,7 +40,7 @@ def front(folder: Path, server_port: int) -> Iterator[Front]:
     with contextlib.ExitStack() as held:
         plain, tls, redirect = (held.enter_context(_port()) for _ in range(3))
         ports = tuple(each.getsockname()[1] for each in (plain, tls, redirect))
-    door = Front(*ports[:2])
+    door = Front(*ports[:2], folder / "cert.pem")
     _write(folder, door, ports[2], server_port)
     configuration = folder / "nginx.conf"
     process = subprocess.Popen(
@@ -61,7 +66,7 @@ def _write(folder: Path, door: Front, redirect: int, server_port: int) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-days", "2",
-         "-subj", "/CN=vault.example.org"],
+         "-subj", "/CN=vault.example.org", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True,
         capture_output=True,
     )  # fmt: skip

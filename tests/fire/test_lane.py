@@ -10,17 +10,15 @@ from front import front
 
 from tests.fire.tally import MAY_LACK, count, size, wrong
 
-
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     MAY_LACK and shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists(),
     reason="nginx is not installed",
 )
+
+
 def test_every_check_in_is_answered_while_500_are_slow_and_200_upload(tmp_path: Path) -> None:
     with theatre.cast(tmp_path / "cast") as cast:
-        ana, others = cast.newsroom("Ana", ["Bruno", "Chiara"], quickly=True)
-        names = [word for other in others for word in ("--collaborator", other.name)]
-        ana.type("dossier", "create", "Lane", *names, "--threshold", "2", "--every", "1h", "--cooling", "2s")
-        dossier = ana.ask("status")["dossiers"][0]["dossier"]
+        ana, dossier = _at_work(cast)
         port = int(cast.server.url.rpartition(":")[2])
         with front(tmp_path / "nginx", port) as door:
             before = _accepted(cast.server.folder)
@@ -32,6 +30,34 @@ def test_every_check_in_is_answered_while_500_are_slow_and_200_upload(tmp_path: 
                 wrong("lost check-ins", lost)
             assert lost == 0
             assert done.code == 0, done.said
+
+
+def test_an_address_that_somebody_misuses_at_the_public_door_keeps_its_own_people_from_no_check_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS, where connections of one address are counted: more than it may have, all from ours."""
+    with theatre.cast(tmp_path / "cast") as cast:
+        ana, dossier = _at_work(cast)
+        port = int(cast.server.url.rpartition(":")[2])
+        with front(tmp_path / "nginx", port) as door:
+            monkeypatch.setenv("SSL_CERT_FILE", str(door.certificate))
+            before = _accepted(cast.server.folder)
+            with crowd(door.public, ana, dossier, slow=500, uploads=60) as done:
+                many = len(check_ins(door.public, ana, size(20, 100)))
+            count("check-ins beside a crowd at the public door", many)
+            lost = many - (_accepted(cast.server.folder) - before)
+            if lost:
+                wrong("lost check-ins", lost)
+            assert lost == 0
+            assert done.code == 0, done.said
+            assert "503: " in done.said, "nobody was turned away"
+
+
+def _at_work(cast: theatre.Cast) -> tuple[theatre.Person, str]:
+    ana, others = cast.newsroom("Ana", ["Bruno", "Chiara"], quickly=True)
+    names = [word for other in others for word in ("--collaborator", other.name)]
+    ana.type("dossier", "create", "Lane", *names, "--threshold", "2", "--every", "1h", "--cooling", "2s")
+    return ana, ana.ask("status")["dossiers"][0]["dossier"]
 
 
 def _accepted(folder: Path) -> int:
