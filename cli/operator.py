@@ -217,9 +217,10 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
 def examine(data: Path, as_json: bool) -> None:
     """The server's part of `afterword doctor`."""
     from cli import checkup, doctor
+    from vault import compose
 
     settings = read_settings(data=data)
-    _require_folder(settings)
+    compose.require_server(settings)
     findings = [*doctor.examine_installation(), *checkup.examine_server(settings)]
     terminal.answer({"findings": findings}, as_json, lambda _: doctor.render(findings))
     if any(each.level == "problem" for each in findings):
@@ -229,14 +230,4 @@ def examine(data: Path, as_json: bool) -> None:
 def _open(settings: Settings) -> "Vault":
     from vault import compose
 
-    _require_folder(settings)
     return compose.open_vault(settings)
-
-
-def _require_folder(settings: Settings) -> None:
-    # Opening would make an empty database where somebody only mistyped a path.
-    if not settings.data.exists():
-        raise Refused(
-            f"There is no server in {settings.data}; run: afterword serve --data {settings.data}",
-            code="no-server",
-        )

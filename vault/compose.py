@@ -13,15 +13,11 @@ from vault.couriers import Courier
 from vault.couriers.probe import Door
 from vault.couriers.smtp import SmtpCourier
 from vault.custodian import Custodian
-from vault.errors import (
-    BadUsage,
-    Damaged,
-    Refused,
-)
+from vault.errors import BadUsage, Damaged, Refused
 from vault.keyfile import read_key
 from vault.outbox import Sender
 from vault.settings import Settings, is_local
-from vault.storage.database import Database, open_database
+from vault.storage.database import Database, file_of, open_database
 from vault.storage.disk import Disk
 from vault.storage.objects import Objects, open_objects
 from vault.storage.records import Records
@@ -44,10 +40,21 @@ class Vault:
 def open_vault(settings: Settings, disk: Disk | None = None) -> Vault:
     """The server whose data these settings name. `Refused` when there is none, or the key is not its own. `disk`
     tells the caller whether what this process writes is still taken."""
+    require_server(settings)
     disk = disk or Disk()
     database = open_database(settings.database, disk)
     database.migrate()
     return assemble(settings, database, open_objects(settings.objects, disk))
+
+
+def require_server(settings: Settings) -> None:
+    """`Refused` no-server where there is none. Whoever only looks must not leave a database behind: it would keep a
+    backup from being restored there."""
+    if not settings.data.is_dir() or not file_of(settings.database).exists():
+        raise Refused(
+            f"There is no server in {settings.data}; run: afterword serve --data {settings.data}",
+            code="no-server",
+        )
 
 
 def assemble(settings: Settings, database: Database, objects: Objects) -> Vault:

@@ -11,26 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vault import (
-    age,
-    backups,
-    custodian,
-    soundness,
-)
+from vault import age, backups, custodian, soundness
 from vault.backups import Copied
 from vault.clock import SystemClock
-from vault.compose import assemble
-from vault.errors import (
-    BadUsage,
-    Conflict,
-    NoSpace,
-    NotFound,
-    Refused,
-    Untrusted,
-)
+from vault.compose import assemble, require_server
+from vault.errors import Conflict, NoSpace, NotFound, Refused, Untrusted
 from vault.keyfile import forget_drafts, read_key, write_key
 from vault.settings import Settings
-from vault.storage.database import Database, open_database
+from vault.storage.database import Database, file_of, open_database
 from vault.storage.folders import make_folder
 from vault.storage.folders import settle as settle_folder
 from vault.storage.objects import open_objects
@@ -42,6 +30,7 @@ log = logging.getLogger("afterword.founding")
 
 def settle(settings: Settings) -> None:
     """Before a part of a server begins that no parent has started: what `found` does for a whole one."""
+    require_server(settings)
     database = open_database(settings.database)
     try:
         _settle(database)
@@ -95,10 +84,7 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     file = max(source.glob("*.backup"), default=None) if source.is_dir() else source
     if file is None:
         raise NotFound(f"There is no backup in {source}.", code="no-backup")
-    scheme, _, place = settings.database.partition("://")
-    if scheme != "sqlite":
-        raise BadUsage("Restore into SQLite: set AFTERWORD_DATABASE=sqlite:///…", code="bad-setting")
-    target = Path("/" + place.lstrip("/"))
+    target = file_of(settings.database)
     with _draft(target) as draft:
         # A log without its database would be taken for the new one's, and spoil it.
         for there in (target, *_beside(target)):

@@ -261,6 +261,26 @@ def test_commands_on_a_folder_without_a_server_make_none(
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("words", [["status"], ["key", "--confirm-copy", "copy"], ["watch"], ["doctor"]])
+def test_a_look_at_an_empty_folder_leaves_it_empty_and_a_restore_goes_there_afterwards(
+    tmp_path: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    assert run("backup", str(tmp_path / "backups"), "--data", str(data)) == 0
+    empty = tmp_path / "empty"
+    empty.mkdir(mode=0o700)
+    capsys.readouterr()
+    line = words if words == ["doctor"] else ["operator", *words]
+    assert invoke([*line, "--data", str(empty)]) == 3
+    assert "afterword: no-server" in capsys.readouterr().err
+    assert list(empty.iterdir()) == []
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    assert run("restore", str(tmp_path / "backups"), "--data", str(empty)) == 0
+
+
 def test_status_says_that_nothing_ticks_while_no_server_runs(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

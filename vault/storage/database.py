@@ -95,13 +95,19 @@ class Database(Protocol):
 
 
 def open_database(url: str, disk: Disk | None = None) -> Database:
-    """The database at `sqlite:///absolute/path`, on a disk of its own unless it shares one."""
+    """The database at `sqlite:///absolute/path`, made if it is not there; on a disk of its own unless it shares one."""
+    file = file_of(url)
+    # Only who opens a SQLite database needs sqlite_utils, which the bare client does not have.
+    from vault.storage.sqlite import SqliteDatabase
+
+    return SqliteDatabase(file, disk=disk)
+
+
+def file_of(url: str) -> Path:
+    """Where the database at `sqlite:///absolute/path` lies; `BadUsage` for any other address."""
     scheme, found, rest = url.partition("://")
     if scheme == "sqlite" and found and rest.strip("/") and "?" not in rest:
-        # Only who opens a SQLite database needs sqlite_utils, which the bare client does not have.
-        from vault.storage.sqlite import SqliteDatabase
-
-        return SqliteDatabase(Path("/" + rest.lstrip("/")), disk=disk)
+        return Path("/" + rest.lstrip("/"))
     if scheme in {"postgresql", "postgres"}:
         raise BadUsage(
             "PostgreSQL is not supported yet; set AFTERWORD_DATABASE to sqlite:///absolute/path/afterword.db.",
