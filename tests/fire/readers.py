@@ -78,7 +78,7 @@ class Parser:
     write: Callable[[Any], bytes | None] = lambda value: None
     takes_all: bool = False
     short: int = 2_000
-    full: int = 150_000
+    full: int = 50_000
 
 
 def vectors(folder: str) -> list[dict[str, str]]:
