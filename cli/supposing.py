@@ -11,25 +11,19 @@ from typing import Final
 
 import msgspec
 
-from cli import terminal
+from cli import calendar, terminal
 from vault import service, switch, wire
 from vault.clock import read_duration, write_duration
 from vault.errors import BadUsage
 from vault.letters import LetterKind
-from vault.plans import Plan
+from vault.plans import LONGEST_PAUSE, PAUSE_AT_ONCE, Plan
 from vault.service import Service
 from vault.switch import Audience, CheckIn, Landed, Notice, Renewed, Said, Stage, Switch, Tried, Waited
 
 FORMS: Final = 'It is written "away 10d", "server down 3d" or "mail dead", each at most once.'
 _BOOT: Final = "supposed"
-# What a stage is, for her: said before who is written to.
-_BEGINS: Final = {
-    Stage.ARMED: "the pause ends; the next check-in is waited for",
-    Stage.REMINDED: "your check-in is overdue",
-    Stage.WARNED: "the second warning",
-    Stage.GRACE: "the last warning before the release",
-    Stage.RELEASED: "RELEASE: your colleagues can open it",
-}
+# Units as people write them, by the one that durations are written in.
+_UNITS: Final = {"minute": "m", "hour": "h", "day": "d", "week": "w"}
 _HEARERS: Final = {
     Audience.HER: "you",
     Audience.COLLABORATORS: "your colleagues",
@@ -70,7 +64,8 @@ class Happening(msgspec.Struct, frozen=True):
 
 class Supposed(msgspec.Struct, frozen=True):
     """One dossier's future under a supposition. `released`: when, if every letter lands that mail carries; `latest`:
-    when, if none of hers lands. Null: not at all, as it is not armed or she is back first."""
+    when, if none of hers lands. Null: not at all, as it is not armed or she is back first. `back`: when she is back,
+    or null."""
 
     dossier: str
     title: str
@@ -78,6 +73,7 @@ class Supposed(msgspec.Struct, frozen=True):
     happenings: tuple[Happening, ...]
     released: int | None
     latest: int | None
+    back: int | None = None
 
 
 def read_supposition(texts: Sequence[str]) -> Supposition:
@@ -87,7 +83,9 @@ def read_supposition(texts: Sequence[str]) -> Supposition:
         words = " ".join(each.split()).casefold()
         form = re.fullmatch(r"(away|server down) ?(\S+)|(mail dead)", words)
         if form is None:
-            raise BadUsage(f"{each.strip()!r} is no supposition. {FORMS}", code="bad-supposition")
+            raise BadUsage(
+                f"{each.strip()!r} is no supposition. {_hint(words)}{FORMS}", code="bad-supposition"
+            )
         name = form[1] or form[3]
         if name in found:
             raise BadUsage(f"{name!r} is said twice. {FORMS}", code="bad-supposition")
@@ -98,6 +96,14 @@ def read_supposition(texts: Sequence[str]) -> Supposition:
     return Supposition(found.get("away"), found.get("server down"), "mail dead" in found)
 
 
+def _hint(words: str) -> str:
+    """What was probably meant by words that do not read, as a sentence; often nothing."""
+    if len(re.findall(r"\b(?:away|server down|mail dead)\b", words)) > 1:
+        return "Between two of them stands a comma. "
+    long = re.fullmatch(rf"(away|server down) ?([0-9]{{1,12}}) ?({'|'.join(_UNITS)})s?", words)
+    return "" if long is None else f'Write "{long[1]} {long[2]}{_UNITS[long[3]]}". '
+
+
 def suppose(
     state: wire.DossierState, title: str, supposed: Supposition, now: int, tick: int, *, reachable: bool
 ) -> Supposed:
@@ -106,8 +112,19 @@ def suppose(
     happenings = tuple(live(standing, supposed, now, tick, reachable=reachable))
     unheard = live(standing, replace(supposed, mail_dead=True), now, tick, reachable=reachable)
     return Supposed(
-        state.dossier, title, state.stage, happenings, _release_of(happenings), _release_of(unheard)
+        state.dossier,
+        title,
+        state.stage,
+        happenings,
+        _release_of(happenings),
+        _release_of(unheard),
+        _back(supposed, now),
     )
+
+
+def _back(supposed: Supposition, start: int) -> int | None:
+    """She who is back while the server is down can check in when it is up again."""
+    return None if supposed.away is None else start + max(supposed.away, supposed.down or 0)
 
 
 def switch_of(state: wire.DossierState, now: int) -> Switch:
@@ -150,13 +167,12 @@ def live(
                    era=standing.era)  # fmt: skip
     if standing.due is None:
         return
-    returns = None if supposed.away is None else start + supposed.away
+    returns = _back(supposed, start)
     if supposed.down is not None:
         yield _happened(start, "down", standing, (), supposed)
         back = start + supposed.down
         time = service.advance(service.probed(time, _BOOT, back), _BOOT, back, tick)
         yield _happened(back, "back", standing, (), supposed)
-        returns = returns if returns is None else max(returns, back)
     standing = _landed(standing, time.served, supposed)
     while (due := standing.due) is not None:
         event = switch.next_event(standing, time.served, time.era)
@@ -214,7 +230,9 @@ def _in_words(what: str, after: Switch, notices: Sequence[Notice], supposed: Sup
         case "renewed":
             text = f"after the gap this stage begins anew ({after.stage})"
         case _:
-            text = _BEGINS[after.stage]
+            # The calendar's own words, which say who hears of it.
+            text = calendar.HAPPENS[after.stage.value]
+            return text + ("; mail does not carry the letters" if notices and supposed.mail_dead else "")
     if not hearers:
         return text
     to = " and ".join([", ".join(hearers[:-1]), hearers[-1]] if len(hearers) > 1 else hearers)
@@ -240,13 +258,31 @@ def render(found: Sequence[Supposed], now: int) -> str:
 
 def _ending(each: Supposed, now: int) -> str:
     if not each.happenings:
-        return "nothing would happen: it is not armed"
+        if each.stage == Stage.NEW:
+            return "nothing would happen: it is not armed; run: afterword arm NAME"
+        return f"nothing would happen: it is {each.stage}"
     if each.released is None:
         return "No release: you are back first."
-    if each.latest is None:
-        return "Were none of your letters delivered, you would be back before the release."
-    if each.latest <= each.released:
+    if each.back is not None:
+        return f"You come back {terminal.length(each.back - each.released)} too late. {_remedy(each, each.back, now)}"
+    if each.latest is None or each.latest <= each.released:
         return "That is also the latest, but for further gaps, each of which adds to it."
     return (
         f"At the latest {terminal.ahead(each.latest, now)}, if no letter reaches you; further gaps add to it."
     )
+
+
+def _remedy(each: Supposed, back: int, now: int) -> str:
+    if back - now > LONGEST_PAUSE:
+        return (
+            f"A pause lasts {write_duration(LONGEST_PAUSE)} at most: check in on your way, or before you go: "
+            "afterword plan NAME --every DURATION"
+        )
+    until = terminal.utc(back).astimezone().strftime("%Y-%m-%dT%H:%M")
+    first = "afterword resume NAME, then " if each.stage == Stage.PAUSED else ""
+    cools = (
+        f" Beyond {write_duration(PAUSE_AT_ONCE)} it cools first: ask for it in time, and check in until it takes effect."
+        if back - now > PAUSE_AT_ONCE
+        else ""
+    )
+    return f"Before you go: {first}afterword pause NAME --until {until}.{cools}"

@@ -220,11 +220,16 @@ def local(ms: int, *, seconds: bool = False) -> str:
 def ahead(ms: int, now: int) -> str:
     """An instant to come, and how long that is from `now`: `2026-11-24 14:03 CET (13:03 UTC), in 1d11h`."""
     left = max(0, ms - now)
-    return f"{local(ms, seconds=left < _NEAR)}, in {length(left)}"
+    return f"{local(ms, seconds=left < _NEAR)}, " + (f"in {length(left)}" if left >= SECOND else "now")
 
 
 def length(ms: int) -> str:
-    """A duration by its two leading units, never longer than it is: `1d11h`, `20s`."""
+    """A duration by its two leading units, longer than it is by less than a minute: `1d11h`, `20s`.
+
+    Rounded down but for that minute, without which three days that began a moment ago would read `2d23h`.
+    """
+    if ms >= _NEAR:
+        ms = (ms + (MINUTE - 1 if ms >= 2 * DAY else MINUTE // 2)) // MINUTE * MINUTE
     unit = next((small for big, small in _ROUGH if ms >= big), SECOND)
     return write_duration(ms // unit * unit)
 

@@ -1,6 +1,7 @@
 """What `calendar --suppose` says is what the real engine then does: held against it, life by life."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from world import Snapshot, World, an_armed_dossier, until
 
-from cli import supposing
+from cli import calendar, supposing
 from cli.supposing import Supposition, read_supposition
 from test_cli.bureau import Bureau
 from test_cli.test_calendar import AT, a_state
@@ -84,7 +85,51 @@ def test_whoever_is_back_in_time_is_told_that_there_is_no_release() -> None:
     assert "No release" in supposing.render([back], AT)
     gone = supposing.suppose(a_state(), "Harbour", Supposition(away=10 * DAY), AT, TICK, reachable=True)
     assert gone.released == AT + 7 * DAY
-    assert "you would be back before the release" in supposing.render([gone], AT)
+    shown = supposing.render([gone], AT)
+    assert "too late" in shown
+    assert "you would be back" not in shown
+
+
+def test_whoever_comes_back_too_late_is_told_by_how_much_and_which_command_prevents_it(
+    zone: Callable[[str], None],
+) -> None:
+    zone("UTC")
+    found = supposing.suppose(a_state(), "Harbour", Supposition(away=10 * DAY), AT, TICK, reachable=True)
+    until = datetime.fromtimestamp((AT + 10 * DAY) / 1000, UTC).strftime("%Y-%m-%dT%H:%M")
+    told = supposing.render([found], AT).splitlines()[-1]
+    assert f"You come back 3d too late. Before you go: afterword pause NAME --until {until}." in told
+    assert "Beyond 3d it cools first" in told
+    paused = wire.Projected("armed", AT + DAY)
+    state = a_state("paused", projected=(paused,), due=AT + DAY)
+    found = supposing.suppose(state, "Harbour", Supposition(away=60 * DAY), AT, TICK, reachable=True)
+    assert "afterword resume NAME, then afterword pause NAME" in supposing.render([found], AT)
+    found = supposing.suppose(a_state(), "Harbour", Supposition(away=100 * DAY), AT, TICK, reachable=True)
+    assert "A pause lasts 90d at most" in supposing.render([found], AT)
+
+
+def test_what_happens_is_called_as_the_calendar_calls_it() -> None:
+    found = supposing.suppose(a_state(), "Harbour", Supposition(), AT, TICK, reachable=True)
+    assert [each.said for each in found.happenings] == [each.what for each in calendar.coming(a_state())]
+
+
+def test_what_is_not_armed_names_the_command_that_arms_it() -> None:
+    state = a_state("new", projected=(), due=None)
+    found = supposing.suppose(state, "Harbour", Supposition(away=DAY), AT, TICK, reachable=True)
+    assert "it is not armed; run: afterword arm NAME" in supposing.render([found], AT)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("away 10 days", 'Write "away 10d".'),
+        ("server down 1 hour", 'Write "server down 1h".'),
+        ("away 10d server down 3d", "Between two of them stands a comma."),
+        ("away 10d mail dead", "Between two of them stands a comma."),
+    ],
+)
+def test_what_was_nearly_written_right_is_answered_with_what_is_missing(text: str, hint: str) -> None:
+    with pytest.raises(BadUsage, match=hint):
+        read_supposition([text])
 
 
 def test_a_hold_and_a_crowd_that_are_under_way_count() -> None:

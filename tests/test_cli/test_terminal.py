@@ -233,7 +233,12 @@ def test_no_claimed_time_is_too_absurd_to_be_shown(name: str, zone: Callable[[st
 
 @pytest.mark.parametrize(
     ("left", "shown"),
-    [(40_900, "17:04:25 UTC, in 40s"), (2 * HOUR, "19:03 UTC, in 2h"), (-5, "17:03:44 UTC, in 0s")],
+    [
+        (40_900, "17:04:25 UTC, in 40s"),
+        (2 * HOUR, "19:03 UTC, in 2h"),
+        (999, "17:03:45 UTC, now"),
+        (-5, "17:03:44 UTC, now"),
+    ],
 )
 @pytest.mark.usefixtures("zone")
 def test_what_is_near_is_dated_to_the_second(left: int, shown: str) -> None:
