@@ -17,12 +17,9 @@ from vault.compose import Vault, courier
 from vault.couriers import Courier
 from vault.couriers.heartbeat import Heartbeat
 from vault.couriers.probe import Door
-from vault.errors import (
-    Damaged,
-    DiskFailed,
-)
+from vault.errors import Damaged, DiskFailed
 from vault.outbox import Sender
-from vault.service import FRESH_TICKS, Moment
+from vault.service import FRESH_TICKS, Moment, counts_on
 from vault.storage.ballast import Ballast
 from vault.storage.records import VITAL
 from vault.storage.records.rows import Letter
@@ -39,6 +36,7 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
     """One beat of the watch: move what is due, let what has cooled take effect, now and then tidy up."""
     keeper = watch.Watch(vault.records, vault.custodian, mass_hold=vault.settings.mass_hold)
     ballast = Ballast(vault.settings.data, vault.settings.low_water)
+    place = cooling.Place()
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
 
@@ -46,7 +44,7 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
         if ballast.mind():
             say("The disk is full. The room kept for check-ins is given up now; make room at once.")
         ticked = keeper.tick()
-        cooling.take_effect(vault.records, vault.custodian)
+        cooling.take_effect(vault.records, vault.custodian, place)
         for dossier in set(ticked.standing) - standing:
             say(
                 f"The switch of dossier {dossier} cannot be moved and stands still; see `afterword operator status`."
@@ -101,7 +99,7 @@ def heartbeat(vault: Vault, outside: Heartbeat) -> Callable[[], None]:
         if clock.boot() - begun < FRESH_TICKS * settings.tick:
             return
         row = vault.records.service()
-        if row is not None and row.boot != clock.boot_id():
+        if row is not None and not counts_on(row, clock.boot_id(), clock.boot(), settings.tick):
             return  # another host counts, and speaks
         try:
             ill = bool(alarms.ailments(vault.records, settings.mail is not None))

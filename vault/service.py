@@ -62,9 +62,15 @@ class Moment:
         return self.wall + served - self.served
 
 
+def counts_on(service: Service, boot_id: str, boot: int, tick: int) -> bool:
+    """Whether the row was counted on the clock that shows `boot`. One of the same name that is behind it by more than
+    a look adds is another clock: of a container with a time of its own, of a process that was frozen and thawed."""
+    return service.boot == boot_id and boot >= service.at - CLAMP_TICKS * tick
+
+
 def advance(service: Service, boot_id: str, boot: int, tick: int) -> Service:
-    """The row after this host looked at its own boot clock; unchanged on any other host than the row's."""
-    if service.boot != boot_id:
+    """The row after this host looked at its own boot clock; unchanged by any other clock than the row's."""
+    if not counts_on(service, boot_id, boot, tick):
         return service
     grown_by = min(max(boot - service.at, 0), CLAMP_TICKS * tick)
     moved = replace(
@@ -97,7 +103,7 @@ def probed(service: Service, boot_id: str, boot: int) -> Service:
     return replace(service, probed=boot if service.probed is None else max(boot, service.probed))
 
 
-def moment(service: Service, boot_id: str, wall: int, tick: int) -> Moment:
+def moment(service: Service, boot_id: str, boot: int, wall: int, tick: int) -> Moment:
     """`wall` may say anything; what no statement and no calendar can bear is brought to the nearest that they can, lest
     a broken battery keep a server from acknowledging or releasing."""
     return Moment(
@@ -107,5 +113,5 @@ def moment(service: Service, boot_id: str, wall: int, tick: int) -> Moment:
         era=service.era,
         wall=min(max(wall, 0), LATEST),
         tick=tick,
-        exact=service.boot == boot_id,
+        exact=counts_on(service, boot_id, boot, tick),
     )

@@ -313,5 +313,5 @@ class Watch:
         if self._seen is None or self._seen[0] != row:
             self._seen = (row, boot)
         elif boot - self._seen[1] >= TAKEOVER_TICKS * now.tick:
-            self._records.take_over()
+            self._records.take_over(self._seen[0])
             self._seen = None

@@ -122,7 +122,7 @@ def stamps_from_the_last_tick(plant: pytest.MonkeyPatch, made: Dossier) -> None:
         with self.db.transaction():
             row = self.service()
             assert row is not None
-            yield service.moment(row, self.clock.boot_id(), self.clock.wall(), self.tick)
+            yield service.moment(row, self.clock.boot_id(), self.clock.boot(), self.clock.wall(), self.tick)
 
     plant.setattr(watch.Watch, "tick", only_the_watch_looks)
     plant.setattr(Records, "transaction", as_of_the_last_tick)

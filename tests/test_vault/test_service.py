@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.world import TICK, World, an_armed_dossier
-from vault.clock import HOUR
+from vault import alarms
+from vault.clock import DAY, HOUR
 from vault.plans import Plan
 from vault.service import Moment, Service, advance, moment, probed, take_over
 from vault.switch import Stage
@@ -103,8 +104,14 @@ def test_neither_counter_ever_falls_or_outruns_the_boot_clock(steps: list[tuple[
         assert row.served - before.served <= row.lived - before.lived <= 2 * TICK
 
 
+@pytest.mark.parametrize(("behind", "exact"), [(0, True), (2 * TICK, True), (2 * TICK + 1, False)])
+def test_a_clock_far_behind_the_row_is_another_clock_whatever_its_name(behind: int, exact: bool) -> None:
+    row = a_service()
+    assert moment(row, BOOT, row.at - behind, 1_700_000_000_000, TICK).exact is exact
+
+
 def a_moment(exact: bool) -> Moment:
-    return moment(a_service(boot=BOOT if exact else "other"), BOOT, 1_700_000_000_000, TICK)
+    return moment(a_service(boot=BOOT if exact else "other"), BOOT, 1_000_000, 1_700_000_000_000, TICK)
 
 
 def test_a_host_that_may_not_look_rounds_in_her_favour() -> None:
@@ -185,3 +192,45 @@ def test_what_ran_out_just_before_a_long_gap_is_not_taken_from_her_after_it(worl
     assert made.stage is Stage.GRACE
     world.pass_time(10 * TICK)
     assert made.stage is Stage.RELEASED
+
+
+def test_a_clock_that_was_set_back_under_one_name_is_taken_over_and_never_stands_still_in_silence(
+    world: World,
+) -> None:
+    """A container with a time of its own, a process that was frozen and thawed: one boot id, days behind the row."""
+    made = an_armed_dossier(world)
+    world.clock.at += 5 * DAY
+    world.pass_time(100 * TICK)
+    before = world.records.service()
+    assert before is not None
+    world.clock.at -= 5 * DAY
+    world.reopen()
+    with world.records.transaction() as now:
+        assert not now.exact
+    assert "not-ticking" in alarms.ailments(world.records, mail=False)
+    world.pass_time(HOUR)
+    after = world.records.service()
+    assert after is not None
+    assert before.served + HOUR - 20 * TICK < after.served <= before.served + HOUR
+    assert before.lived + HOUR - 10 * TICK < after.lived <= before.lived + HOUR
+    assert after.era > before.era
+    assert [each.kind for each in world.records.gaps()].count("takeover") == 1
+    assert made.stage is Stage.ARMED
+
+
+def test_of_two_clocks_of_one_name_the_one_behind_waits_while_the_other_counts(world: World) -> None:
+    world.short = True
+    an_armed_dossier(world, PLAN)
+    world.clock.at += 5 * DAY
+    world.pass_time(10 * TICK)
+    before = world.records.service()
+    behind = world.another_host()
+    behind.clock.boot_name, behind.clock.at = world.clock.boot_name, world.clock.at - 5 * DAY
+    for _ in range(30):
+        world.pass_time(TICK)
+        behind.beat(TICK)
+    after = world.records.service()
+    assert before is not None
+    assert after is not None
+    assert after.lived == before.lived + 30 * TICK
+    assert after.era == before.era

@@ -49,18 +49,20 @@ class Records(People, Dossiers, Switches, Letters, Gaps):
         """A write transaction, durable when it ends. Yields the time as of now."""
         with self.db.transaction():
             # Both clocks are read under the write lock, so that commits and stamps have one order.
-            boot_id = self.clock.boot_id()
+            boot_id, boot = self.clock.boot_id(), self.clock.boot()
             row = self._service_row()
-            moved = service.advance(row, boot_id, self.clock.boot(), self.tick)
+            moved = service.advance(row, boot_id, boot, self.tick)
             if moved != row:
                 self.save_service(moved)
-            yield service.moment(moved, boot_id, self.clock.wall(), self.tick)
+            yield service.moment(moved, boot_id, boot, self.clock.wall(), self.tick)
 
     @contextmanager
     def reading(self) -> Iterator[Moment]:
         """One consistent view; the time in it is the row's, which may be a tick old."""
         with self.db.reading():
-            yield service.moment(self._service_row(), self.clock.boot_id(), self.clock.wall(), self.tick)
+            row = self._service_row()
+            boot_id, boot = self.clock.boot_id(), self.clock.boot()
+            yield service.moment(row, boot_id, boot, self.clock.wall(), self.tick)
 
     def found_service(self, life: str) -> None:
         """The first row of service time, on a new database; called inside `db.transaction()`."""
@@ -69,19 +71,24 @@ class Records(People, Dossiers, Switches, Letters, Gaps):
             Service(life, self.clock.boot_id(), boot, lived=0, served=0, probed=None, grown=boot, era=0)
         )
 
-    def take_over(self) -> None:
-        """Count on, on this host's clock; the caller has seen the row stand still for three ticks."""
+    def take_over(self, seen: Service) -> None:
+        """Count on, on this host's clock; the caller has seen the row stand still, as `seen`, for three ticks. One that
+        has moved since is counted on by somebody, or was taken over already."""
         with self.db.transaction():
+            boot_id, boot = self.clock.boot_id(), self.clock.boot()
             row = self._service_row()
-            if row.boot != self.clock.boot_id():
-                self.save_service(service.take_over(row, self.clock.boot_id(), self.clock.boot()))
+            if row == seen and not service.counts_on(row, boot_id, boot, self.tick):
+                self.save_service(service.take_over(row, boot_id, boot))
                 self.forget_beat()
                 self.note_gap("takeover", None, row.lived, self.clock.wall())
 
     def note_probe(self, boot: int) -> None:
         """A request through the public door succeeded at this reading of the boot clock."""
         with self.db.transaction():
-            self.save_service(service.probed(self._service_row(), self.clock.boot_id(), boot))
+            row = self._service_row()
+            # An answer by another clock says nothing on the row's, and would make it look alive to who may take it over.
+            if service.counts_on(row, self.clock.boot_id(), boot, self.tick):
+                self.save_service(service.probed(row, self.clock.boot_id(), boot))
 
     def begin_new_life(self, life: str) -> None:
         """This database was set back, and nobody knows whose check-ins it lacks: as after a gap, every late stage
