@@ -21,7 +21,7 @@ from vault.statements import Acknowledgement
 
 _FIRST: Final = "0" * 64
 _WORDS: Final = {
-    "joined": "an invite was used",
+    "joined": "you joined",
     "invited": "you invited a colleague",
     "address-confirmed": "an address of yours was confirmed",
     "address-removed": "an address of yours was removed",
@@ -231,6 +231,8 @@ def _text(read: dict[str, Any]) -> str:  # Any: see _read
     if what == "moved":
         after = str(read.get("after"))
         return f"the switch moved: {_STAGES.get(after, after)}"
+    if what == "joined" and "card" in read:
+        return "a colleague joined"
     return _WORDS.get(what, what)
 
 

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from cli import calendar, holding, orders, shares, terminal
-from cli.session import signed_in
+from cli.session import Session, signed_in
 from cli.shares import Doubtful, Gone, Sound
 from vault import wire
-from vault.errors import Refused
+from vault.errors import NotFound, Refused
 from vault.plans import HOLDS_ALONE, Plan, hold_length
 from vault.statements import Because, Hold
 
@@ -47,9 +47,8 @@ def hold(
     holds of one alarm need one signature each; after that two different colleagues must sign.
     """
     title = orders.asked_name(name)
-    why = because or _asked_why()
     with signed_in(passphrase_file) as session:
-        sound = _holdable(shares.named(session, title))
+        sound = _holdable(_entrusted(session, title))
         state, who = sound.state, sound.journalist.label
         for line in holding.sentences(holding.read(session.home, state), session.now()):
             terminal.say(f"Now: {line}")
@@ -59,6 +58,7 @@ def hold(
                 "while it runs. If it is still needed then, sign after that.",
                 code="already-held",
             )
+        why = because or _asked_why()
         _explain(sound, why, mine=session.home.card.hash.hex(), short=session.remote.info().short)
         if not (yes or terminal.confirm("Sign this under your name")):
             raise Refused("You did not say yes; nothing was signed, and time goes on.", code="not-confirmed")
@@ -74,15 +74,32 @@ def hold(
     terminal.answer(held, as_json, _render)
 
 
-def _asked_why() -> Because:
-    given = terminal.ask(f"How do you know? ({', '.join(holding.BECAUSE)})")
-    for each in holding.BECAUSE:
-        if given == each:
-            return each  # type: ignore[return-value]  # the keys of BECAUSE are those of the statement
+def _entrusted(session: Session, name: str) -> shares.Entrusted:
+    try:
+        return shares.named(session, name)
+    except NotFound as missing:
+        try:
+            known = orders.find(session, name)
+        except NotFound:
+            raise missing from None
+        if known.role != "journalist":
+            raise
     raise Refused(
-        f"One of these is needed: {', '.join(holding.BECAUSE)}. Whoever does not know should not sign.",
-        code="not-confirmed",
+        "It is yours: afterword checkin (or afterword pause). Nobody holds their own dossier.",
+        code="own-dossier",
     )
+
+
+def _asked_why() -> Because:
+    """Asked again on a word that is none of them; nothing at all is a no."""
+    while given := terminal.ask(f"How do you know? ({', '.join(holding.BECAUSE)})").casefold():
+        for each in holding.BECAUSE:
+            if given == each:
+                return each  # type: ignore[return-value]  # the keys of BECAUSE are those of the statement
+        terminal.say(
+            f"One of these words: {', '.join(holding.BECAUSE)}. If you do not know, only press return."
+        )
+    raise Refused("Nothing was signed: whoever does not know should not sign.", code="not-confirmed")
 
 
 def _holdable(found: shares.Entrusted) -> Sound:

@@ -281,7 +281,7 @@ def _remedy(each: Supposed, back: int, now: int) -> str:
     until = terminal.utc(back).astimezone().strftime("%Y-%m-%dT%H:%M")
     first = "afterword resume NAME, then " if each.stage == Stage.PAUSED else ""
     cools = (
-        f" Beyond {write_duration(PAUSE_AT_ONCE)} it cools first: ask for it in time, and check in until it takes effect."
+        f" Beyond {write_duration(PAUSE_AT_ONCE)} it cools first: ask in time, and check in until it takes effect."
         if back - now > PAUSE_AT_ONCE
         else ""
     )

@@ -68,6 +68,13 @@ def test_a_sound_history_is_shown_in_words_and_a_server_that_forgot_is_found_out
     assert "of before the server went back" in again.out
 
 
+def test_her_own_joining_and_each_colleagues_are_told_apart(at_work: Newsroom) -> None:
+    said = at_work.ran("Ana", "history")
+    assert said.count("you joined") == 1
+    assert said.count("a colleague joined") == 2
+    assert "a colleague joined" not in at_work.ran("Bea", "history")
+
+
 def test_what_another_command_is_promised_meanwhile_is_no_alarm(
     at_work: Newsroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,9 +61,26 @@ def test_nothing_is_signed_without_a_yes(bureau: Bureau) -> None:
 
 
 def test_the_reason_is_asked_for_and_none_is_made_up(bureau: Bureau) -> None:
-    asked = bureau.types("Ben", "hold", "Harbour", answers=("reached", PASSPHRASE, "y"))
+    unsigned = bureau.types("Cem", "hold", "Harbour", answers=(PASSPHRASE, ""))
+    assert (unsigned.code, "not-confirmed" in unsigned.err) == (3, True)
+    asked = bureau.types("Ben", "hold", "Harbour", answers=(PASSPHRASE, "reached", "y"))
     assert asked.code == 0, asked.err
-    assert bureau.types("Cem", "hold", "Harbour", answers=("because",)).code == 3
+
+
+def test_a_wrong_word_for_the_reason_is_asked_for_again(bureau: Bureau) -> None:
+    asked = bureau.types("Ben", "hold", "Harbour", answers=(PASSPHRASE, "because", "Hospital", "y"))
+    assert asked.code == 0, asked.err
+    assert asked.err.count("How do you know?") == 2
+    assert "in a hospital" in asked.err
+
+
+def test_nobody_is_asked_why_about_what_cannot_be_held(bureau: Bureau) -> None:
+    unknown = bureau.types("Ben", "hold", "Quarry", answers=(PASSPHRASE,))
+    bureau.does("checkin")
+    punctual = bureau.types("Ben", "hold", "Harbour", answers=(PASSPHRASE,))
+    for asked, code in ((unknown, "no-such-dossier"), (punctual, "not-possible-now")):
+        assert code in asked.err
+        assert "How do you know?" not in asked.err
 
 
 def test_everybody_sees_who_held_it_and_until_when(bureau: Bureau) -> None:
@@ -117,8 +134,9 @@ def test_what_is_not_overdue_or_is_released_cannot_be_held(bureau: Bureau) -> No
 
 def test_her_own_dossier_she_does_not_hold_but_checks_in(bureau: Bureau) -> None:
     done = bureau.run("Ana", "hold", "Harbour", "--because", "reached", "--yes")
-    assert done.code == 4
-    assert "no-such-dossier" in done.err
+    assert done.code == 3
+    assert "own-dossier" in done.err
+    assert "It is yours: afterword checkin (or afterword pause)" in done.err
 
 
 def test_the_inbox_tells_a_colleague_that_holding_is_possible(bureau: Bureau) -> None:
