@@ -1,8 +1,9 @@
 """The public door counts as open only if our own server answered through it."""
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -180,3 +181,51 @@ def test_a_witness_is_asked_by_way_of_the_proxy_too() -> None:
         assert Door("http://vault.onion", proxy.url, witnesses=("http://witness.example/x",)).opens(MARK)
         assert proxy.asked == [("vault.onion", 80), ("witness.example", 80)]
         assert asked == ["HEAD /x -"]
+
+
+@contextmanager
+def a_dripping_front(at_once: bytes, dripped: bytes) -> Iterator[str]:
+    """Each byte comes long before any timeout, and all of them long after."""
+    stop = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                with line, suppress(OSError):
+                    line.recv(65_536)
+                    line.sendall(at_once)
+                    for byte in dripped:
+                        if stop.wait(0.01):
+                            return
+                        line.sendall(bytes([byte]))
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stop.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-Padding: " + 100 * b"x" + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [b"", HEAD])
+def test_an_answer_that_drips_is_waited_for_no_longer_in_all_than_one_that_does_not_come(
+    at_once: bytes,
+) -> None:
+    whole = HEAD + health(ok=True, ticking=True)
+    with a_dripping_front(at_once, whole.removeprefix(at_once)) as url:
+        assert not Door(url, timeout=200).opens(MARK)
+        assert Door(url, timeout=60_000).opens(MARK)
+
+
+def test_a_witness_that_drips_has_not_answered() -> None:
+    with a_server(200, health(ok=True, ticking=True)) as (url, _), a_dripping_front(b"", HEAD) as other:
+        assert Door(url, timeout=60_000, witnesses=(other,)).witnessed()
+        assert not Door(url, timeout=200, witnesses=(other,)).witnessed()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import urllib3
-from urllib3.contrib.socks import SOCKSProxyManager
 
 from vault import wire
+from vault.couriers.limit import Limited
 from vault.errors import Malformed
 
 TIMEOUT: Final = 5_000
@@ -28,23 +28,26 @@ class Door:
         self, url: str, proxy: str | None = None, timeout: int = TIMEOUT, witnesses: Sequence[str] = ()
     ) -> None:
         self._address = f"{url.rstrip('/')}{wire.API}/health"
-        self._timeout = urllib3.Timeout(total=timeout / 1000)
+        self._patience = timeout / 1000
         self._witnesses = tuple(witnesses)
-        self._share = urllib3.Timeout(total=timeout / 1000 / max(1, len(self._witnesses)))
-        self._pool = SOCKSProxyManager(proxy) if proxy else urllib3.PoolManager()
+        self._share = self._patience / max(1, len(self._witnesses))
+        self._limit = Limited(proxy)
 
     def health(self, mark: str | None = None) -> wire.Health | None:
         """What the server says of itself, or None if it was not a server of our kind that answered."""
         try:
-            with self._pool.request(
-                "GET",
-                self._address,
-                headers={"Connection": "close"} | ({} if mark is None else {wire.MARK: mark}),
-                timeout=self._timeout,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            ) as answer:
+            with (
+                self._limit.within(self._patience),
+                self._limit.pool.request(
+                    "GET",
+                    self._address,
+                    headers={"Connection": "close"} | ({} if mark is None else {wire.MARK: mark}),
+                    timeout=urllib3.Timeout(total=self._patience),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                ) as answer,
+            ):
                 if answer.status not in {200, 503}:
                     return None
                 return wire.read(answer.read(_LONGEST, decode_content=False), wire.Health)
@@ -65,15 +68,19 @@ class Door:
 
     def _answers(self, witness: str) -> bool:
         try:
-            with self._pool.request(
-                "HEAD",
-                witness,
-                headers={"Connection": "close", "User-Agent": "-"},
-                timeout=self._share,
-                retries=False,
-                redirect=False,
-                preload_content=False,
+            with (
+                self._limit.within(self._share),
+                self._limit.pool.request(
+                    "HEAD",
+                    witness,
+                    headers={"Connection": "close", "User-Agent": "-"},
+                    timeout=urllib3.Timeout(total=self._share),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                ),
             ):
-                return True
+                pass
+            return True
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             return False
