@@ -18,12 +18,12 @@ from cli.durability import examine_durability
 from cli.glance import DRIFT, STILL_TICKS, gap_text, lasted
 from vault.clock import DAY, SystemClock, write_duration
 from vault.errors import AfterwordError
+from vault.service import FRESH_TICKS
 from vault.settings import Settings, is_local
 
 if TYPE_CHECKING:
     from vault.keeping import Glance
 
-STALE_TICKS: Final = 12
 HEARTBEATS: Final = 5
 LATELY: Final = 7 * DAY
 OLD_LETTER: Final = 3_600_000
@@ -42,7 +42,7 @@ def examine_server(settings: Settings) -> Iterator[Finding]:
         vault = compose.open_vault(settings)
         vault.records.db.check()
         yield ok("database", "The database reads, every page and every reference.")
-        seen = keeping.glance(vault.records, vault.objects)
+        seen = keeping.glance(vault.records, vault.objects, settings.mail is not None)
         lost = backups.lost_objects(vault.records, vault.objects)
     except AfterwordError as wrong:
         yield problem(wrong.code, str(wrong))
@@ -147,13 +147,13 @@ def _examine_key(settings: Settings, seen: "Glance") -> Iterator[Finding]:
 
 
 def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
-    late = STALE_TICKS * settings.tick
+    late = FRESH_TICKS * settings.tick
     if seen.tick_age is None or seen.tick_age > late:
         yield problem(
             "not-ticking", f"The watch has not ticked here{_since(seen.tick_age)}; start: afterword serve"
         )
     else:
-        yield ok("ticking", "The watch ticks.")
+        yield ok("ticking", f"The watch ticked {lasted(seen.tick_age)} ago.")
     door = settings.probe_url or settings.url or seen.url or "the server's own address"
     if seen.probed_age is None or seen.probed_age > late:
         yield problem(
@@ -210,7 +210,7 @@ def _examine_door(settings: Settings, seen: "Glance") -> Iterator[Finding]:
         )
     if settings.heartbeat_url is None:
         return
-    if seen.pulse_age is None or seen.pulse_age > HEARTBEATS * STALE_TICKS * settings.tick:
+    if seen.pulse_age is None or seen.pulse_age > HEARTBEATS * FRESH_TICKS * settings.tick:
         yield problem(
             "heartbeat-unheard",
             f"The outside watcher has not heard that all is well{_since(seen.pulse_age)}: it is not, or "

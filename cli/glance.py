@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from cli import terminal
 from vault.clock import SECOND, write_duration
+from vault.service import FRESH_TICKS
 from vault.settings import Settings
 
 if TYPE_CHECKING:
     from vault.keeping import Glance
     from vault.storage.records.gaps import Gap
 
-STALE_TICKS: Final = 12
 STILL_TICKS: Final = 120
 DRIFT: Final = 5 * SECOND
 SHOWN_GAPS: Final = 5
@@ -23,7 +23,7 @@ SHOWN_GAPS: Final = 5
 def show(seen: "Glance", settings: Settings) -> str:
     """The whole of it, what matters most first."""
     lines = [
-        _beat(seen.tick_age, settings.tick, "The watch ticks.", "The watch does NOT tick"),
+        _beat(seen.tick_age, settings.tick, "The watch ticked {} ago.", "The watch does NOT tick"),
         _beat(
             seen.probed_age, settings.tick, "The public door is open.", "Nobody gets through the public door"
         ),
@@ -55,6 +55,10 @@ def show(seen: "Glance", settings: Settings) -> str:
     lines += [gap_text(each) for each in seen.gaps[:SHOWN_GAPS]]
     if seen.key_copied is None:
         lines.append("No copy of the server key was ever confirmed; see: afterword operator key")
+    if seen.wrong:
+        lines.append(
+            f"WRONG: {', '.join(seen.wrong)}. For what to do, run: afterword doctor --data {settings.data}"
+        )
     return "\n".join(lines)
 
 
@@ -77,8 +81,8 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def _beat(age: int | None, tick: int, well: str, ill: str) -> str:
-    if age is not None and age <= STALE_TICKS * tick:
-        return well
+    if age is not None and age <= FRESH_TICKS * tick:
+        return well.format(lasted(age))
     since = f" for {lasted(age)}" if age is not None else " on this computer"
     return f"{ill}{since}: time stands still, no warning goes out and nothing is released."
 
@@ -99,6 +103,7 @@ def _outage(seen: "Glance") -> Iterator[str]:
 
 def _deliverer(seen: "Glance", settings: Settings) -> Iterator[str]:
     if settings.mail is None:
+        yield "No mail server is set, so no warning reaches anybody; set AFTERWORD_SMTP."
         return
     if seen.delivered_age is None:
         yield "No deliverer has ever run here, so no letter goes out; start: afterword serve"

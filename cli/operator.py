@@ -105,12 +105,17 @@ def quota(settings: Settings, account: str, size: str) -> None:
 @server_options
 @terminal.json_option
 def status(settings: Settings, as_json: bool) -> None:
-    """Whether the watch ticks, where switches and letters stand, how much room there is."""
+    """Whether the watch ticks, where switches and letters stand, how much room there is.
+
+    Ends with exit code 3 when something is wrong.
+    """
     from vault import keeping
 
     vault = _open(settings)
-    seen = keeping.glance(vault.records, vault.objects)
+    seen = keeping.glance(vault.records, vault.objects, settings.mail is not None)
     terminal.answer(seen, as_json, lambda shown: show(shown, settings))
+    if seen.wrong:
+        click.get_current_context().exit(_REFUSED)
 
 
 @operator.command()

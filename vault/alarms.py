@@ -98,20 +98,46 @@ def ailments(records: Records, mail: bool) -> tuple[str, ...]:
     `mail`: letters are meant to go out from here.
     """
     with records.reading() as now:
-        row, seen = records.service(), records.vigil()
-        if row is None or seen is None:
-            raise Damaged("The row of service time is gone.")
-        boot, tick = records.clock.boot(), records.tick
-        due = records.oldest_due(now.lived) if mail else None
-        wrong = {
-            "not-ticking": not now.exact or seen.beat is None or boot - seen.beat > FRESH_TICKS * tick,
-            "door-shut": row.stood > FRESH_TICKS * tick,
-            "switch-stands-still": bool(records.due_switches(now.served - LATE_TICKS * tick, 1)),
-            "mail-dead": mail and channels.standstill(records, now) is not None,
-            "letters-waiting": due is not None and now.lived - due > AGAIN_TICKS * tick,
-            "not-delivering": mail and now.lived - (seen.delivered or 0) > STILL_TICKS * tick,
-        }
+        return ailing(records, now, mail)
+
+
+def ailing(records: Records, now: Moment, mail: bool) -> tuple[str, ...]:
+    """The same, inside a reading."""
+    row, seen = records.service(), records.vigil()
+    if row is None or seen is None:
+        raise Damaged("The row of service time is gone.")
+    tick = records.tick
+    due = records.oldest_due(now.lived) if mail else None
+    wrong = {
+        "not-ticking": not fresh(beat_age(records.clock, row, seen.beat), tick),
+        "door-shut": row.stood > FRESH_TICKS * tick,
+        "switch-stands-still": bool(records.due_switches(now.served - LATE_TICKS * tick, 1)),
+        "mail-dead": mail and channels.standstill(records, now) is not None,
+        "letters-waiting": due is not None and now.lived - due > AGAIN_TICKS * tick,
+        "not-delivering": mail and now.lived - (seen.delivered or 0) > STILL_TICKS * tick,
+    }
     return tuple(code for code, so in wrong.items() if so)
+
+
+def ticking(records: Records) -> bool:
+    """Whether the watch itself has ticked lately: time is moved on by every transaction, switches only by the watch."""
+    row = records.service()
+    if row is None:
+        raise Damaged("The row of service time is gone.")
+    return fresh(beat_age(records.clock, row, records.last_beat()), records.tick)
+
+
+def beat_age(clock: Clock, row: Service, beat: int | None) -> int | None:
+    """How long ago (ms) the watch ticked on this host; None if it never did, or if another host keeps the time."""
+    if beat is None or row.boot != clock.boot_id():
+        return None
+    age = clock.boot() - beat
+    return age if age >= 0 else None
+
+
+def fresh(age: int | None, tick: int) -> bool:
+    """Whether what recurs with the ticks was seen so lately that it is not missed yet."""
+    return age is not None and age <= FRESH_TICKS * tick
 
 
 def lead(clock: Clock) -> int | None:

@@ -24,7 +24,6 @@ from vault.storage.records import Records
 
 REHEARSED: Final = 10.0
 """Seconds that a mail server has for an answer where plans of seconds are allowed."""
-STALE_AFTER_TICKS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +120,4 @@ def sender(settings: Settings, host: str | None = None) -> Sender:
         host=host or settings.url,
         operators=settings.operator_addresses,
         operator_language=settings.operator_language,
-    )
-
-
-def ticking(vault: Vault) -> bool:
-    """Whether the watch itself has ticked lately: time is moved on by every transaction, switches only by the watch."""
-    row = vault.records.service()
-    if row is None:
-        raise Damaged("The row of service time is gone.")
-    clock = vault.records.clock
-    beat = vault.records.last_beat()
-    return (
-        row.boot == clock.boot_id()
-        and beat is not None
-        and 0 <= clock.boot() - beat <= STALE_AFTER_TICKS * vault.settings.tick
     )

@@ -18,7 +18,8 @@ _SHOWN: Final = 100
 
 
 class Glance(msgspec.Struct, frozen=True):
-    """`operator status`. Times in ms; `tick_age` is null when another host keeps the time.
+    """`operator status`. Times in ms. `wrong`: what is so just now, as the codes of `doctor`. `tick_age`: since the
+    watch itself ticked; null when it never did here, or when another host keeps the time.
 
     `stood`: how long nobody was served, while the watch ticked. `delivered_age`, `pulse_age`: since a deliverer, an
     outside watcher was last heard of, in `lived`. `drift`: how far the clock on the wall has gone off since this boot.
@@ -54,6 +55,7 @@ class Glance(msgspec.Struct, frozen=True):
     crowd: int | None = None
     crowd_age: int | None = None
     crowd_waited: bool = False
+    wrong: tuple[str, ...] = ()
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -70,14 +72,15 @@ class Held(msgspec.Struct, frozen=True):
     marked: bool
 
 
-def glance(records: Records, objects: Objects) -> Glance:
+def glance(records: Records, objects: Objects, mail: bool = False) -> Glance:
+    """`mail`: letters are meant to go out from here."""
     with records.reading() as now:
         row = records.service()
         server = records.server()
         seen = records.vigil()
         if row is None or server is None or seen is None:
             raise Damaged("The rows about the server itself are gone; restore a backup.")
-        here = row.boot == records.clock.boot_id()
+        here = now.exact
         boot = records.clock.boot()
         people = records.accounts()
         oldest = records.oldest_waiting(now.lived)
@@ -87,7 +90,7 @@ def glance(records: Records, objects: Objects) -> Glance:
             life=now.life,
             lived=now.lived,
             served=now.served,
-            tick_age=boot - row.at if here else None,
+            tick_age=alarms.beat_age(records.clock, row, seen.beat),
             probed_age=boot - row.probed if here and row.probed is not None else None,
             accounts=len(people),
             stages=records.count_stages(),
@@ -115,6 +118,7 @@ def glance(records: Records, objects: Objects) -> Glance:
             if ahead is None or seen.lead is None or seen.lead_boot != row.boot
             else ahead - seen.lead,
             gaps=tuple(records.gaps()),
+            wrong=(*alarms.ailing(records, now, mail), *(() if mail else ("no-mail",))),
         )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from vault import accounts, compose, deposit, dossiers, ledger, orders, release, testimony, views, watch, wire
+from vault import accounts, alarms, deposit, dossiers, ledger, orders, release, testimony, views, watch, wire
 from vault.errors import Damaged, Malformed, NotFound
 from vault.statements import MAX_OBJECTS_PER_BUNDLE
 from vault.storage.records.rows import Account
@@ -118,7 +118,7 @@ def _roughly(free: int) -> int:
 
 @bp.get("/health")
 def health() -> Response:
-    ticking = compose.ticking(vault())
+    ticking = alarms.ticking(vault().records)
     mark = request.headers.get(wire.MARK)
     known = mark if mark is not None and vault().records.has_mark(mark) else None
     return answer(wire.Health(ok=ticking, ticking=ticking, mark=known), 200 if ticking else 503)

@@ -36,7 +36,7 @@ MAIL = settings(SMTP="smtp://127.0.0.1")
 
 def test_a_server_that_is_well_says_so_in_few_words(seen: Glance) -> None:
     said = show(seen, MAIL)
-    for words in ("The watch ticks.", "The public door is open.", "The deliverer is up."):
+    for words in ("The watch ticked 0s ago.", "The public door is open.", "The deliverer is up."):
         assert words in said
     for words in ("Gap", "clock", "watcher", "Nobody"):
         assert words not in said
@@ -61,6 +61,18 @@ def test_a_deliverer_that_stopped_is_said_with_since_when(seen: Glance) -> None:
 )
 def test_an_outage_says_who_was_told(seen: Glance, alarm: Alarm, words: str) -> None:
     assert words in show(msgspec.structs.replace(seen, alarm=int(alarm), stood=25 * HOUR), MAIL)
+
+
+def test_a_server_without_mail_and_what_else_is_wrong_is_said_with_where_to_read_on(seen: Glance) -> None:
+    assert "No mail server is set" in show(seen, settings())
+    assert "No mail" not in show(seen, MAIL)
+    wrong = msgspec.structs.replace(seen, tick_age=MINUTE + 1, wrong=("not-ticking", "door-shut"))
+    said = show(wrong, MAIL)
+    assert "The watch does NOT tick for 1m" in said
+    assert said.endswith(
+        "WRONG: not-ticking, door-shut. For what to do, run: afterword doctor --data /nowhere"
+    )
+    assert "WRONG" not in show(msgspec.structs.replace(seen, wrong=()), MAIL)
 
 
 def test_an_outside_watcher_is_spoken_of_only_where_there_is_one(seen: Glance) -> None:

@@ -241,7 +241,7 @@ def test_an_operators_command_with_another_address_changes_nothing(
     assert capsys.readouterr().out.startswith("https://vault.example/join#")
     monkeypatch.setenv("AFTERWORD_URL", "https://other.example")
     assert run("invite", "--data", str(data)) == 0
-    assert run("status", "--data", str(data)) == 0
+    assert run("accounts", "--data", str(data)) == 0
     assert remembered(data) == "https://vault.example"
 
 
@@ -284,10 +284,12 @@ def test_a_look_at_an_empty_folder_leaves_it_empty_and_a_restore_goes_there_afte
 def test_status_says_that_nothing_ticks_while_no_server_runs(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("status", "--data", str(data)) == 0
+    assert run("status", "--data", str(data)) == 3
     assert "Nobody gets through the public door" in capsys.readouterr().out
-    assert run("status", "--data", str(data), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["accounts"] == 0
+    assert run("status", "--data", str(data), "--json") == 3
+    said = json.loads(capsys.readouterr().out)
+    assert said["accounts"] == 0
+    assert said["wrong"] == ["not-ticking", "no-mail"]
 
 
 def test_accounts_of_a_new_server_are_none_and_an_unknown_one_gets_no_quota(
@@ -344,7 +346,7 @@ def test_a_key_can_be_made_before_there_is_a_server_and_is_never_overwritten(
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(key))
     founding.found(read_settings(os.environ, data=tmp_path / "data"))
     assert not (tmp_path / "data" / "server.key").exists()
-    assert run("status", "--data", str(tmp_path / "data")) == 0
+    assert run("accounts", "--data", str(tmp_path / "data")) == 0
 
 
 def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_its_key(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import Dossier, World, an_armed_dossier
+from tests.world import TICK, Dossier, World, an_armed_dossier
 from vault import keeping
 from vault.clock import HOUR
 from vault.errors import Conflict, NotFound, Refused
@@ -35,6 +35,17 @@ def test_a_switch_that_should_have_moved_is_named(world: World, armed: Dossier) 
     with world.database.transaction():
         world.database.run("UPDATE service SET served = served + :ms", ms=40 * HOUR)
     assert keeping.glance(world.records, world.objects).overdue == (armed.id,)
+
+
+def test_a_watch_that_died_is_seen_although_others_move_time_on(world: World, armed: Dossier) -> None:
+    world.beat()
+    assert keeping.glance(world.records, world.objects).tick_age == 0
+    for _ in range(20):
+        # The web and the deliverer go on; nobody moves a switch.
+        world.clock.at += TICK
+        world.deliver()
+    assert keeping.glance(world.records, world.objects).tick_age == 20 * TICK
+    assert "not-ticking" in keeping.glance(world.records, world.objects).wrong
 
 
 def test_accounts_are_listed_with_what_they_use_and_nothing_of_what_is_inside(

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.world import TICK, Dossier, Host, World, an_armed_dossier, until
-from vault import compose, cooling, rounds, statements, switch, views, watch, wire
+from vault import alarms, compose, cooling, rounds, statements, switch, views, watch, wire
 from vault.clock import HOUR
 from vault.errors import AfterwordError, Conflict, Damaged
 from vault.plans import Plan
@@ -327,18 +327,14 @@ def test_a_store_that_does_not_work_keeps_no_switch_from_moving(
 
 
 def test_health_speaks_of_the_watch_and_not_of_whoever_else_is_busy(world: World) -> None:
-    class Told:
-        tick = TICK
-
-    vault = compose.Vault(Told(), world.records, world.objects, world.custodian)  # type: ignore[arg-type]
-    assert not compose.ticking(vault)
+    assert not alarms.ticking(world.records)
     world.beat()
-    assert compose.ticking(vault)
+    assert alarms.ticking(world.records)
     for _ in range(20):
         # The web and the deliverer go on; nobody moves a switch.
         world.clock.at += TICK
         world.deliver()
-    assert not compose.ticking(vault)
+    assert not alarms.ticking(world.records)
 
 
 def test_a_crash_anywhere_in_a_move_leaves_all_of_it_or_nothing(
