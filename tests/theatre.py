@@ -170,7 +170,7 @@ class Server:
         """One of the operator's commands on this server's folder, while it runs or not."""
         environment = clean_environment() | {
             "AFTERWORD_DATA": str(self.folder),
-            "AFTERWORD_ALLOW_SHORT": "1" if self.short else "",
+            "AFTERWORD_ALLOW_SHORT": "on" if self.short else "off",
             "AFTERWORD_LOW_WATER": "0",
             **self.environment,
             **more,

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from vault.clock import DAY, HOUR, SECOND
+from vault.clock import HOUR, SECOND
 from vault.errors import BadUsage
 
 PORT: Final = 8470
 GIB: Final = 1024**3
+_LANGUAGES: Final = ("en", "es")
 _LARGEST: Final = 2**62
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS_OF_TWO: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -78,15 +79,6 @@ class Settings:
     def shortest_cooling(self) -> int:
         return 0 if self.short else 72 * HOUR
 
-    @property
-    def longest_fast_pause(self) -> int:
-        """A pause up to this long takes effect at once; a longer one has to cool."""
-        return 72 * HOUR
-
-    @property
-    def longest_pause(self) -> int:
-        return 90 * DAY
-
 
 def read_settings(
     environment: Mapping[str, str] = os.environ,
@@ -138,9 +130,19 @@ def read_settings(
     if public is not None:
         public = public.rstrip("/")
         check_url(public)
+    probe, proxy = setting("PROBE_URL"), setting("PROBE_PROXY")
+    if proxy is not None and not _leads_to_tor(proxy):
+        raise BadUsage("AFTERWORD_PROBE_PROXY is written socks5h://HOST:PORT.", code="bad-setting")
+    language = setting("OPERATOR_LANGUAGE", "en") or "en"
+    if language not in _LANGUAGES:
+        raise BadUsage(f"AFTERWORD_OPERATOR_LANGUAGE is {language!r}; write en or es.", code="bad-setting")
     witnesses = tuple((setting("WITNESS_URL") or "").replace(",", " ").split())
     heartbeat = setting("HEARTBEAT_URL")
-    for name, outside in (("WITNESS_URL", witnesses), ("HEARTBEAT_URL", (heartbeat,) if heartbeat else ())):
+    for name, outside in (
+        ("PROBE_URL", (probe,) if probe else ()),
+        ("WITNESS_URL", witnesses),
+        ("HEARTBEAT_URL", (heartbeat,) if heartbeat else ()),
+    ):
         if not all(map(_usable, outside)):
             raise BadUsage(
                 f"AFTERWORD_{name} cannot be used: write https://…; plain http is only for 127.0.0.1 and .onion "
@@ -155,14 +157,14 @@ def read_settings(
         url=public,
         bind=bind or setting("BIND") or "127.0.0.1",
         port=number("PORT", PORT, 0, 65_535) if port is None else port,
-        short=bool(setting("ALLOW_SHORT")) if short is None else short,
+        short=switch("ALLOW_SHORT", "off") if short is None else short,
         mail=read_mail(smtp, setting("SENDER"), setting("SMTP_PASSWORD"), setting("SMTP_CA"))
         if smtp
         else None,
         operator_addresses=tuple(a for a in (setting("OPERATOR") or "").replace(",", " ").split() if a),
-        operator_language=setting("OPERATOR_LANGUAGE", "en") or "en",
-        probe_url=setting("PROBE_URL"),
-        probe_proxy=setting("PROBE_PROXY"),
+        operator_language=language,
+        probe_url=probe,
+        probe_proxy=proxy,
         quota=size("QUOTA", 20 * GIB),
         low_water=size("LOW_WATER", GIB),
         workers=number("WORKERS", 2, 1, 1_000),
@@ -197,6 +199,15 @@ def _usable(url: str) -> bool:
     except ValueError:  # half a bracket, no such port
         return False
     return there and (parts.scheme == "https" or (parts.scheme == "http" and local))
+
+
+def _leads_to_tor(proxy: str) -> bool:
+    """Whether the proxy is one that is told names: any other would ask this network for them."""
+    try:
+        parts = urlsplit(proxy)
+        return parts.scheme == "socks5h" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_url(url: str) -> None:

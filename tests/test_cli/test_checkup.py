@@ -210,7 +210,7 @@ def test_the_probe_says_how_long_ago_and_through_what(data: Path) -> None:
 
 def test_without_an_outside_watcher_one_is_recommended_but_not_for_a_rehearsal(data: Path) -> None:
     assert examined(read_settings(HERE, data=data))["no-heartbeat"].level == "warning"
-    assert "no-heartbeat" not in examined(read_settings({**HERE, "AFTERWORD_ALLOW_SHORT": "1"}, data=data))
+    assert "no-heartbeat" not in examined(read_settings({**HERE, "AFTERWORD_ALLOW_SHORT": "on"}, data=data))
 
 
 def test_an_outside_watcher_that_does_not_hear_is_a_problem_and_its_address_stays_secret(data: Path) -> None:

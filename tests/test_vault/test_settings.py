@@ -132,8 +132,37 @@ def test_only_a_rehearsal_may_be_short() -> None:
         0,
         0,
     )
-    assert settings(ALLOW_SHORT="1").short
+    assert settings(ALLOW_SHORT="on").short
+    assert not settings(ALLOW_SHORT="off").short
     assert not settings(ALLOW_SHORT="").short
+    with pytest.raises(BadUsage, match="on or off"):
+        settings(ALLOW_SHORT="1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROBE_PROXY", "socks5://127.0.0.1:9050"),
+        ("PROBE_PROXY", "127.0.0.1:9050"),
+        ("PROBE_PROXY", "socks5h://"),
+        ("PROBE_PROXY", "socks5h://127.0.0.1:99999"),
+        ("PROBE_PROXY", "socks5h://[::1"),
+        ("PROBE_URL", "http://vault.example"),
+        ("PROBE_URL", "https://"),
+        ("OPERATOR_LANGUAGE", "de"),
+    ],
+)
+def test_what_would_fail_on_the_day_is_refused_at_the_start_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(BadUsage, match=f"AFTERWORD_{name}") as refused:
+        settings(**{name: value})
+    assert refused.value.code == "bad-setting"
+
+
+def test_the_way_of_the_knock_is_taken_as_it_is_written() -> None:
+    given = settings(PROBE_PROXY="socks5h://[::1]:9050", PROBE_URL="https://10.0.0.5", OPERATOR_LANGUAGE="es")
+    assert (given.probe_proxy, given.probe_url) == ("socks5h://[::1]:9050", "https://10.0.0.5")
+    assert given.operator_language == "es"
+    assert settings(PROBE_PROXY="", PROBE_URL="").probe_url is None
 
 
 @pytest.mark.parametrize(

@@ -106,5 +106,5 @@ def test_every_finding_of_the_doctor_stands_in_the_operators_book() -> None:
 def test_every_setting_stands_in_the_operators_book() -> None:
     source = (DEPLOY.parent / "vault" / "settings.py").read_text()
     book = (DEPLOY.parent / "docs" / "operations.md").read_text()
-    for name in re.findall(r'(?:setting|number|size)\(\s*"([A-Z_]+)"', source):
+    for name in re.findall(r'(?:setting|number|size|switch)\(\s*"([A-Z_]+)"', source):
         assert f"AFTERWORD_{name}" in book or f"`_{name}`" in book, name
