@@ -146,7 +146,8 @@ def verify(
             BROKEN,
             f"Entry {good + 1} does not follow from the one before it: the history that the server shows was altered.",
         )
-    if head is not None and head.number > good:
+    # Whatever it signs is an entry itself, so there is no number 0.
+    if head is not None and not 1 <= head.number <= good:
         return _wrong(
             holds, SHORTER, f"The server has just signed {head.number} entries and shows {good} of them."
         )
@@ -155,12 +156,12 @@ def verify(
     held, lost = 0, []
     for promise in kept:
         when = terminal.local(promise.at)
-        if promise.number <= good and holds[promise.number - 1].hash == promise.hash:
+        if 1 <= promise.number <= good and holds[promise.number - 1].hash == promise.hash:
             held += 1
         elif head is not None and promise.life != head.life:
             # It has begun another life since, which is how a server says that it had gone back.
             lost.append(promise.number)
-        elif promise.number > good:
+        elif not 1 <= promise.number <= good:
             return _wrong(
                 holds,
                 SHORTER,

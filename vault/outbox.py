@@ -16,7 +16,7 @@ from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Courier, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.couriers.roads import Roads
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Conflict, Damaged, DiskFailed
+from vault.errors import Damaged, DiskFailed
 from vault.letters import Facts, LetterKind
 from vault.parcels import Reach as Reach
 from vault.parcels import Sender as Sender
@@ -233,10 +233,11 @@ def deliver(
     if any(isinstance(outcome, Accepted) for outcome in outcomes):
         try:
             _accepted(records, custodian, letter, landed)
-        except (Conflict, DiskFailed):
+        except DiskFailed:
             raise
-        except AfterwordError as wrong:
-            # Its switch does not read. The letter has arrived even so, and must not be sent for ever.
+        except Damaged as wrong:
+            # Its switch does not read. The letter has arrived even so, and must not be sent for ever. Whatever else
+            # stands in the way passes, a full disk too, and then what follows from it is not lost.
             log.error("letter %s arrived, and nothing follows from it: %s", letter.id, type(wrong).__name__)
             _accepted(records, custodian, letter, lambda now, row: None)
         return True

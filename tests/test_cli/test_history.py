@@ -9,6 +9,7 @@ from cli.home import Home
 from cli.session import Session
 from test_cli.newsroom import Newsroom
 from vault import switch, watch, wire
+from vault.statements import Acknowledgement
 from vault.storage.records.rows import Account
 
 
@@ -87,6 +88,28 @@ def test_what_another_command_is_promised_meanwhile_is_no_alarm(
 
     monkeypatch.setattr(history, "fetch", slowly)
     assert "It holds" in at_work.ran("Ana", "history")
+
+
+def a_signed_head(number: int) -> Acknowledgement:
+    return Acknowledgement(
+        server="a" * 64,
+        account="b" * 64,
+        statement="c" * 64,
+        seq=0,
+        life="f1" * 16,
+        lived=0,
+        served=0,
+        number=number,
+        history="0" * 64,
+        commitment=None,
+        created=0,
+    )
+
+
+def test_a_server_that_signs_an_entry_of_number_0_is_refused_in_a_sentence_and_not_believed() -> None:
+    assert history.verify([], [], a_signed_head(0)).code == promises.SHORTER
+    kept = promises.Head("f1" * 16, 0, "0" * 64, 0, 0)
+    assert history.verify([], [kept], None).code == promises.SHORTER
 
 
 def test_a_history_that_does_not_hold_ends_with_its_own_code(

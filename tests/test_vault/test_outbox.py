@@ -11,6 +11,7 @@ from tests.world import World, an_armed_dossier, until
 from vault import accounts, compose, outbox, rounds, statements, watch, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
+from vault.errors import NoSpace
 from vault.letters import Facts, LetterKind
 from vault.plans import Plan
 from vault.storage.records.rows import Letter
@@ -270,6 +271,34 @@ def test_a_letter_that_arrived_for_a_switch_that_does_not_read_is_not_sent_for_e
     world.pass_time(HOUR)
     assert len(world.courier.carried) == 1
     assert rows(world, "check-in")[0].state == "accepted"
+
+
+def test_a_disk_that_is_full_when_her_letter_has_arrived_makes_nobody_call_her_unreachable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    world.delivering = False
+    until(made, Stage.REMINDED)
+    (letter,) = outbox.claim(world.records, 1)
+    run = world.database.run
+
+    def full(sql: str, /, **given: object) -> int:
+        if "UPDATE switches" in sql:
+            raise NoSpace("The disk that holds the database is full; free some space.")
+        return run(sql, **given)  # type: ignore[arg-type]  # passed on as they came
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.database, "run", full)
+        with pytest.raises(NoSpace):
+            world.carry(letter)
+    assert rows(world, "check-in")[0].state == "waiting"
+    # There is room again: it is carried once more, and the time that she has runs from then.
+    world.delivering = True
+    world.pass_time(HOUR)
+    assert rows(world, "check-in")[0].state == "accepted"
+    assert not world.records.switch(made.id).switch.trying
+    until(made, Stage.WARNED)
+    assert not {"unreached", "operator-unreached"} & {kind for _, kind in world.letters()}
 
 
 def test_an_address_is_called_failing_from_its_first_failure_to_its_next_success(world: World) -> None:
