@@ -239,7 +239,7 @@ def add_address(
             known = msgspec.structs.replace(known, sealed=outbox.write_reach(custodian, reach))
             records.replace_address(known.id, known.sealed)
         if not known.confirmed:
-            if records.count_letters_to(account.id, LetterKind.CODE.value, now.lived - DAY) >= MOST_CODES:
+            if records.count_codes(account.id, now.lived - DAY) >= MOST_CODES:
                 raise Refused("Too many codes were asked for today; try again tomorrow.", code="too-many")
             code = custodian.code()
             records.set_code(known.id, digest(code), now.lived + CODE_LIVES)
@@ -297,7 +297,7 @@ def forget_expired(records: Records) -> None:
     """Sessions and nonces whose time is over, and codes that nobody can use any more."""
     with records.transaction() as now:
         records.forget_expired(now.lived)
-        records.forget_letters(LetterKind.CODE.value, now.lived - CODE_LIVES)
+        records.forget_codes(now.lived - CODE_LIVES)
 
 
 def _address_state(custodian: Custodian, row: Address) -> wire.AddressState:

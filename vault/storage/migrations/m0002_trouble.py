@@ -30,6 +30,8 @@ CREATE TABLE waves (
 );
 ALTER TABLE switches ADD COLUMN anew TEXT;
 CREATE TABLE lives (life TEXT PRIMARY KEY);
+ALTER TABLE changes ADD COLUMN life TEXT;
+UPDATE changes SET life = (SELECT life FROM service);
 ALTER TABLE service ADD COLUMN stood BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE service ADD COLUMN delivered BIGINT;
 ALTER TABLE service ADD COLUMN pulse BIGINT;
@@ -39,7 +41,14 @@ ALTER TABLE service ADD COLUMN told TEXT NOT NULL DEFAULT '';
 ALTER TABLE service ADD COLUMN lead BIGINT;
 ALTER TABLE service ADD COLUMN lead_boot TEXT;
 CREATE INDEX outbox_by_name ON outbox (letter, kind, address)
-    WHERE kind IN ('outage', 'outage-over', 'operator-trouble');
+    WHERE kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble');
+CREATE INDEX outbox_codes ON outbox (account, posted) WHERE kind = 'code';
+CREATE INDEX outbox_codes_over ON outbox (settled) WHERE kind = 'code';
+CREATE INDEX outbox_waiting ON outbox (posted) WHERE state = 'waiting';
+CREATE INDEX statements_of_dossier ON statements (dossier, kind) WHERE dossier IS NOT NULL;
+CREATE INDEX changes_of_account ON changes (account);
+CREATE INDEX sessions_of_account ON sessions (account, expires);
+CREATE INDEX invites_of_journalist ON invites (journalist);
 CREATE TABLE gaps (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, length BIGINT, lived BIGINT NOT NULL, wall BIGINT NOT NULL
 );

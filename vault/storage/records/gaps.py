@@ -124,7 +124,7 @@ class Gaps(Rows):
         """What has not arrived of every letter that bears this name."""
         self.db.run(
             "UPDATE outbox SET state = 'withdrawn', settled = :lived WHERE letter = :letter AND state = 'waiting' "
-            "AND kind IN ('outage', 'outage-over', 'operator-trouble')",
+            "AND kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble')",
             letter=letter,
             lived=lived,
         )
@@ -135,7 +135,7 @@ class Gaps(Rows):
             str(row["address"])
             for row in self.db.all(
                 "SELECT DISTINCT address FROM outbox WHERE letter = :letter AND kind = :kind AND state = 'accepted' "
-                "AND kind IN ('outage', 'outage-over', 'operator-trouble') "
+                "AND kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble') "
                 "AND address > :after ORDER BY address LIMIT :limit",
                 letter=letter,
                 kind=kind,
@@ -148,7 +148,7 @@ class Gaps(Rows):
         return (
             self.db.one(
                 "SELECT 1 AS yes FROM outbox WHERE letter = :letter AND kind = :kind AND address = :address "
-                "AND kind IN ('outage', 'outage-over', 'operator-trouble') LIMIT 1",
+                "AND kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble') LIMIT 1",
                 letter=letter,
                 kind=kind,
                 address=address,
@@ -161,7 +161,7 @@ class Gaps(Rows):
         return self._readable(
             Letter,
             "SELECT * FROM outbox WHERE letter = :letter AND kind = 'operator-trouble' "
-            "AND kind IN ('outage', 'outage-over', 'operator-trouble') ORDER BY posted, id",
+            "AND kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble') ORDER BY posted, id",
             letter=letter,
         )
 

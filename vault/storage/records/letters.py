@@ -2,10 +2,14 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from vault.clock import HOUR
 from vault.errors import Damaged, DiskFailed
 from vault.storage.records.rows import Letter, Rows
+
+NAMED: Final = "kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble')"
+"""Letters that are looked for by their name, in the words of the index that finds them."""
 
 log = logging.getLogger("afterword.outbox")
 
@@ -144,11 +148,20 @@ class Letters(Rows):
 
     def withdraw_letters_about(self, letter: str, kind: str, lived: int) -> None:
         self.db.run(
-            "UPDATE outbox SET state = 'withdrawn', settled = :lived "
-            "WHERE letter = :letter AND kind = :kind AND state = 'waiting'",
+            "UPDATE outbox SET state = 'withdrawn', settled = :lived "  # noqa: S608 our own
+            f"WHERE letter = :letter AND kind = :kind AND state = 'waiting' AND {NAMED}",
             letter=letter,
             kind=kind,
             lived=lived,
+        )
+
+    def disown_letters_about(self, letter: str, kind: str, lived: int) -> None:
+        """They do not bear its name any more, and those that still wait are not sent."""
+        self.withdraw_letters_about(letter, kind, lived)
+        self.db.run(
+            f"UPDATE outbox SET letter = NULL WHERE letter = :letter AND kind = :kind AND {NAMED}",  # noqa: S608 our own
+            letter=letter,
+            kind=kind,
         )
 
     def letters_about(self, letter: str, kind: str) -> list[tuple[str | None, str]]:
@@ -156,7 +169,7 @@ class Letters(Rows):
         return [
             (row["account"], str(row["state"]))
             for row in self.db.all(
-                "SELECT account, state FROM outbox WHERE letter = :letter AND kind = :kind",
+                f"SELECT account, state FROM outbox WHERE letter = :letter AND kind = :kind AND {NAMED}",  # noqa: S608 our own
                 letter=letter,
                 kind=kind,
             )
@@ -221,21 +234,19 @@ class Letters(Rows):
             is not None
         )
 
-    def count_letters_to(self, account: str, kind: str, since: int) -> int:
-        """Letters of one kind to one account's addresses, posted after this `lived`."""
+    def count_codes(self, account: str, since: int) -> int:
+        """Letters with a code to one account's addresses, posted after this `lived`."""
         row = self.db.one(
-            "SELECT COUNT(*) AS many FROM outbox WHERE account = :account AND kind = :kind AND posted > :since",
+            "SELECT COUNT(*) AS many FROM outbox WHERE account = :account AND kind = 'code' AND posted > :since",
             account=account,
-            kind=kind,
             since=since,
         )
         return 0 if row is None else int(row["many"])
 
-    def forget_letters(self, kind: str, before: int) -> None:
-        """Those of one kind that were settled before this `lived`."""
+    def forget_codes(self, before: int) -> None:
+        """Those that were settled before this `lived`."""
         self.db.run(
-            "DELETE FROM outbox WHERE kind = :kind AND state <> 'waiting' AND settled < :before",
-            kind=kind,
+            "DELETE FROM outbox WHERE kind = 'code' AND state <> 'waiting' AND settled < :before",
             before=before,
         )
 
