@@ -180,7 +180,7 @@ def correct_roster(
         corrections = _blobs(request.corrections)
         shares, deal = _blobs(change.shares), wire.read_blob(change.deal)
         _check_sealed(roster, shares, deal, corrections)
-        former = [each.account for each in records.collaborators(dossier) if not each.has_left]
+        former = [each.account for each in records.readable_lines(dossier) if not each.has_left]
         commitment = _install(
             records,
             custodian,

@@ -78,7 +78,7 @@ def pending(records: Records, now: Moment, row: Dossier, seen: Switch) -> list[r
     """Signatures of this climb that wait for a second one, of those who may still sign."""
     if seen.stage not in LATE or seen.holds < HOLDS_ALONE:
         return []
-    allowed = {each.account for each in records.collaborators(row.id) if not each.has_left}
+    allowed = {each.account for each in records.readable_lines(row.id) if not each.has_left}
     return [
         each
         for each in records.holds_of(row.id, seen.ladder)
@@ -98,7 +98,7 @@ def _tell(
     after = records.switch(row.id).switch
     coming = dict(switch.projected(after, now.served))
     kind = LetterKind.HOLD_ASKED if until is None else LetterKind.HELD
-    told = [row.journalist, *(each.account for each in records.collaborators(row.id) if not each.has_left)]
+    told = [row.journalist, *(each.account for each in records.readable_lines(row.id) if not each.has_left)]
     # What was said of the hold before is over; what has not arrived of it must not arrive after this.
     records.withdraw_letters(row.id, [each.value for each in switch.HOLD_LETTERS], now.lived)
     for account in told:

@@ -55,7 +55,10 @@ def post(
                     letter=name,
                 )
             case Notice(kind, Audience.COLLABORATORS, climb, name):
-                for reader in records.collaborators(dossier.id):
+                for place, reader in enumerate(records.lines_of(dossier.id), 1):
+                    if reader is None:
+                        tell_of_line(records, custodian, now, dossier.id, place, kind)
+                        continue
                     if reader.has_left:
                         continue
                     numbered = 0 if kind is LetterKind.RELEASE else climb
@@ -77,6 +80,18 @@ def post(
                 outbox.post_operator(records, custodian, now, kind, facts, dossier.id, climb)
             case Notice(kind, Audience.REACHED, climb, _):
                 tell_reached(records, custodian, now, dossier, kind, climb)
+
+
+def tell_of_line(
+    records: Records, custodian: Custodian, now: Moment, dossier: str, place: int, kind: LetterKind
+) -> None:
+    """To the operator: of a colleague that nobody here can write to. The others are written to."""
+    log.error("dossier %s: a %s letter is missing, line %d does not read", dossier, kind.value, place)
+    trouble = (
+        f"line {place} of the roster of dossier {dossier} does not read; a {kind.value} letter is missing."
+    )
+    facts = Facts(account=records.dossier_owner(dossier), trouble=trouble)
+    outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts, dossier)
 
 
 def tell_reached(

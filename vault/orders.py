@@ -171,7 +171,9 @@ def missing(records: Records, row: Dossier) -> tuple[str, ...]:
     lacking = []
     if row.bundles == 0:
         lacking.append("push")
-    proved = sum(1 for each in records.collaborators(row.id) if each.proved is not None and not each.has_left)
+    proved = sum(
+        1 for each in records.readable_lines(row.id) if each.proved is not None and not each.has_left
+    )
     if proved < row.threshold:
         lacking.append("proofs")
     if not records.reachable(row.journalist):
@@ -220,7 +222,7 @@ def _brief(
     if given.epoch != row.epoch:
         raise Conflict("The roster was changed in between; run the command again.", code="wrong-epoch")
     journalist = records.account(row.journalist)
-    allowed = {each.card_hash for each in records.collaborators(row.id)}
+    allowed = records.cards_on_roster(row.id)
     readers = [each.card for each in given.readers]
     if (
         journalist is None

@@ -3,6 +3,7 @@
 Rule of this room: no byte of a release share leaves before the transaction that released is durable.
 """
 
+import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ from typing import Final
 from vault import envelope, identity, ledger, outbox, sharing, statements, wire
 from vault.custodian import Custodian
 from vault.envelope import VerifyKey
-from vault.errors import AfterwordError, Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.errors import (
+    AfterwordError,
+    Conflict,
+    Damaged,
+    DiskFailed,
+    Malformed,
+    NotFound,
+    Refused,
+    Untrusted,
+)
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.sharing import DealtShare, Share
@@ -91,8 +101,8 @@ def show(records: Records, custodian: Custodian, account: Account, dossier: str)
         released = records.release(dossier)
         if released is None:
             raise Conflict("This dossier has not been released.", code="not-released")
-        collaborators = records.collaborators(dossier)
-        me = next((each for each in collaborators if each.account == account.id), None)
+        # One whose own line does not read hears so; nobody else waits for it.
+        me = records.collaborator(dossier, account.id)
         shares: tuple[wire.SentReleaseShare, ...] = ()
         contributions: tuple[wire.SentContribution, ...] = ()
         if me is not None:
@@ -108,7 +118,9 @@ def show(records: Records, custodian: Custodian, account: Account, dossier: str)
                 wire.SentReleaseShare(withheld.index, wire.write_blob(custodian.hand_over(dealt, reader))),
             )
             contributions = tuple(
-                sent for each in collaborators if (sent := _contribution(records, each, account)) is not None
+                sent
+                for each in records.readable_lines(dossier)
+                if (sent := _contribution(records, each, account)) is not None
             )
     return wire.Released(
         release=released.envelope.decode(),
@@ -133,7 +145,7 @@ def contribute(
         raise Conflict("This dossier has not been released.", code="not-released")
     if (given.epoch, given.roster, given.index) != (row.epoch, row.roster, me.place):
         raise Conflict("This contribution is for another roster; run the command again.", code="wrong-roster")
-    others = {each.card_hash for each in records.collaborators(row.id)} - {account.card_hash}
+    others = records.cards_on_roster(row.id) - {account.card_hash}
     readers = [each.card for each in given.readers]
     if len(set(readers)) != len(readers) or not set(readers) <= others:
         raise Refused("A contribution goes to the other collaborators, each once.", code="wrong-readers")
@@ -141,7 +153,9 @@ def contribute(
     if any(len(blob) > LARGEST_SEALED for blob in sealed):
         raise Malformed("A sealed share is longer than any share is; is the program out of date?")
     if me.contribution is not None:
-        records.forget_copies(envelope.statement_hash(me.contribution).hex())
+        # What is left of one that was damaged keeps nobody from giving it again.
+        with contextlib.suppress(Malformed, Untrusted):
+            records.forget_copies(envelope.statement_hash(me.contribution).hex())
     statement = envelope.statement_hash(signed).hex()
     for each, blob in zip(given.readers, sealed, strict=True):
         records.add_copy(statement, each.card, blob)
@@ -210,5 +224,16 @@ def corrected(custodian: Custodian, dossier: Dossier, correction: Share) -> Shar
 def _contribution(records: Records, each: Collaborator, reader: Account) -> wire.SentContribution | None:
     if each.contribution is None or each.account == reader.id:
         return None
-    copy = records.copy(envelope.statement_hash(each.contribution).hex(), reader.card_hash)
-    return None if copy is None else wire.SentContribution(each.contribution.decode(), wire.write_blob(copy))
+    try:
+        copy = records.copy(envelope.statement_hash(each.contribution).hex(), reader.card_hash)
+        return (
+            None if copy is None else wire.SentContribution(each.contribution.decode(), wire.write_blob(copy))
+        )
+    except DiskFailed:
+        raise
+    except (AfterwordError, UnicodeError) as wrong:
+        # Their word is lost; whoever has enough of the others' opens it all the same.
+        log.error(
+            "dossier %s: contribution %d does not read: %s", each.dossier, each.place, type(wrong).__name__
+        )
+        return None

@@ -80,7 +80,7 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         epoch=row.epoch,
         roster=row.roster,
         k=row.threshold,
-        collaborators=tuple(_line(each) for each in records.collaborators(row.id)),
+        collaborators=tuple(_line(each) for each in records.readable_lines(row.id)),
         bundles=row.bundles,
         head=row.head,
         pushed=row.pushed,
@@ -186,7 +186,7 @@ def brief(records: Records, account: Account, dossier: str) -> wire.SealedBrief:
 def proofs(records: Records, account: Account, dossier: str) -> wire.Proofs:
     with records.reading():
         row = orders.find(records, account, dossier)
-        lines = records.collaborators(row.id)
+        lines = records.readable_lines(row.id)
     return wire.Proofs(tuple(each.proof.decode() for each in lines if each.proof is not None))
 
 

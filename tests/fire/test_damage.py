@@ -1,7 +1,7 @@
 """One row of one dossier is damaged, column by column: everybody else's life goes on as if nothing were (S11, S12).
 
-Rule of this room: what is damaged stands still or goes without; it never releases early, and it never takes anybody
-else with it.
+Rule of this room: a damaged switch stands still alone, and everything else goes without what is damaged; nothing is
+released early, and nobody takes anybody else with them.
 """
 
 import sqlite3
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fire import tally
+from tests.test_vault.test_notices import opens
 from tests.world import Dossier, Snapshot, World, an_armed_dossier, until
 from vault import release
 from vault.clock import DAY, HOUR
@@ -44,7 +45,7 @@ class Lives:
         self.hers = self.ana.hers.account.id
         self.start: Snapshot = self.world.snapshot()
 
-    def damage(self, table: str, column: str, value: object) -> bool:
+    def damage(self, table: str, column: str, value: object, where: str = "") -> bool:
         """False where the server does not even start: a row that points at nothing is found before anything moves."""
         self.world.rewind(self.start)
         self.world.database.close()
@@ -52,7 +53,7 @@ class Lives:
         given = {"value": value, "dossier": self.ana.id, "hers": self.hers}
         database.execute("PRAGMA foreign_keys = OFF")
         database.execute(
-            f"UPDATE OR IGNORE {table} SET {column} = :value WHERE {TABLES[table]}",  # noqa: S608 our own names
+            f"UPDATE OR IGNORE {table} SET {column} = :value WHERE {where or TABLES[table]}",  # noqa: S608 our own names
             given,
         )
         database.commit()
@@ -117,6 +118,41 @@ def test_no_damaged_column_of_one_dossier_holds_up_another(lives: Lives, table: 
         if row is None or row["many"]:
             tally.wrong("early")
             pytest.fail(f"{told}: something was released after 37 hours")
+
+
+def test_no_damaged_column_of_a_colleagues_line_keeps_the_others_from_the_warning_the_release_and_the_key(
+    lives: Lives,
+) -> None:
+    world, ana = lives.world, lives.ana
+    one, two, _ = ana.readers
+    cases = [(column, value) for column in columns(world, "collaborators") for value in GARBAGE]
+    for place, (column, value) in enumerate(cases):
+        if place % tally.size(3, 1):
+            continue
+        tally.count("damaged columns")
+        told = f"collaborators.{column} = {value!r}"
+        if not lives.damage("collaborators", column, value, "dossier = :dossier AND place = 3"):
+            continue
+        for hour in (37, 13, 25, 95):
+            if world.records.release(ana.id) is not None:
+                tally.wrong("early")
+                pytest.fail(f"{told}: released early")
+            world.skip(hour * HOUR)
+            world.pass_time(6 * world.tick)
+        until(ana, Stage.RELEASED)
+        world.pass_time(12 * world.tick)
+        row = world.records.release(ana.id)
+        assert row is not None
+        letters = world.letters()
+        for each in ("c1@example.org", "c2@example.org"):
+            kinds = [kind for to, kind in letters if to == each]
+            if kinds[-3:] != ["reach-her", "reach-her-again", "release"]:
+                tally.wrong("forgotten")
+                pytest.fail(f"{told}: {each} was told {kinds}")
+        assert opens(ana, one, two), told
+        assert (
+            release.show(world.records, world.custodian, two.account, ana.id).release.encode() == row.envelope
+        )
 
 
 def test_a_switch_that_time_can_never_find_is_named_all_the_same(lives: Lives) -> None:

@@ -137,6 +137,26 @@ class Dossiers(Rows):
             Collaborator, "SELECT * FROM collaborators WHERE dossier = :id ORDER BY place", id=dossier
         )
 
+    def lines_of(self, dossier: str) -> list[Collaborator | None]:
+        """As `collaborators`, with None in the place of a line that does not read."""
+        return self._each(
+            Collaborator, "SELECT * FROM collaborators WHERE dossier = :id ORDER BY place", id=dossier
+        )
+
+    def readable_lines(self, dossier: str) -> list[Collaborator]:
+        """For whatever must not wait for a line that does not read."""
+        return [each for each in self.lines_of(dossier) if each is not None]
+
+    def cards_on_roster(self, dossier: str) -> set[str]:
+        """The hashes of its collaborators' cards, also of those whose lines do not read."""
+        return {
+            str(row["card_hash"])
+            for row in self.db.all(
+                "SELECT a.card_hash FROM collaborators c JOIN accounts a ON a.id = c.account WHERE c.dossier = :id",
+                id=dossier,
+            )
+        }
+
     def count_lines(self, journalist: str, without: str | None) -> int:
         """How many lines the present rosters of her dossiers have together, one dossier left out."""
         row = self.db.one(
