@@ -89,6 +89,7 @@ class World:
         self.courier = MemoryCourier()
         self.sender = outbox.Sender("box@server.example", "https://server.example", ("op@ngo.example",), "en")
         self.watch = watch.Watch(self.records, self.custodian)
+        self.place = cooling.Place()
         self.reachable = True
         self.delivering = True
         # Called with every letter that was carried and whether it was accepted.
@@ -101,6 +102,7 @@ class World:
         self.database.migrate()
         self.records = Records(self.database, self.clock, self.tick)
         self.watch = watch.Watch(self.records, self.custodian)
+        self.place = cooling.Place()
 
     def reboot(self, name: str) -> None:
         """The same after a new start of the machine: another boot id, and its clock begins anew."""
@@ -137,7 +139,7 @@ class World:
         if self.reachable:
             self.records.note_probe(self.clock.boot())
         self.watch.tick()
-        cooling.take_effect(self.records, self.custodian)
+        cooling.take_effect(self.records, self.custodian, self.place)
         if self.delivering:
             self.deliver()
 

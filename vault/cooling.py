@@ -7,12 +7,13 @@ cancelled until it has cooled, and takes effect only while she is known to be we
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from vault import ledger, letters, outbox, switch, watch
+from vault import ledger, letters, notices, outbox, switch, watch
 from vault.custodian import Custodian
 from vault.errors import Damaged, DiskFailed, NotFound, Refused
 from vault.letters import Facts, LetterKind
@@ -22,12 +23,27 @@ from vault.storage.records import Records
 from vault.storage.records.rows import Account, Address, Change, Dossier
 from vault.switch import Plan, Stage
 
-BATCH: Final = 100
+PAGE: Final = 100
+LOOKS: Final = 500
+"""How many changes one tick looks at, so that it stays short however many there are. The next one goes on there."""
+_BELOW: Final = (-(2**63), "")
 # In these a change may take effect; a long pause only where the switch's own table lets one begin.
 CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
 UNARMED: Final = frozenset({Stage.NEW, Stage.RELEASED, Stage.DESTROYED})
 
 log = logging.getLogger("afterword.cooling")
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a watch has come with the slow changes; forgotten, it begins with the first again."""
+
+    after: tuple[int, str] = _BELOW
+    """The last that was looked at of those that have cooled."""
+    life: str = ""
+    told: str = ""
+    """The last that was told anew in this life of the server."""
+    all_told: bool = False
 
 
 def ask(
@@ -54,6 +70,7 @@ def ask(
         now.wall,
         now.stamp + dossier.cooling,
         0,
+        now.life,
     )
     records.add_change(change)
     ledger.note(
@@ -73,7 +90,7 @@ def ask_address(
     longest = max(dossier.cooling for dossier in _armed(records, account.id))
     body = custodian.rest(address.id.encode())
     kind = letters.Change.ADDRESS
-    change = Change(hash, account.id, None, kind.value, body, now.wall, now.stamp + longest, 0)
+    change = Change(hash, account.id, None, kind.value, body, now.wall, now.stamp + longest, 0, now.life)
     records.add_change(change)
     records.mark_removal(address.id, hash)
     ledger.note(records, now, account.id, "change-asked", kind=kind.value, change=hash)
@@ -96,17 +113,27 @@ def cancel(records: Records, custodian: Custodian, now: Moment, account: Account
 
 
 def begin_anew(records: Records, custodian: Custodian, now: Moment) -> None:
-    """After a restore: what was asked may have been cancelled since. Everybody is told again, and it cools again."""
+    """After a restore, in the caller's transaction: all that is under way, at once."""
     for hash in records.all_changes():
-        # One that does not read stands still alone.
-        with contextlib.suppress(Damaged):
-            change = records.change(hash)
-            if change is None:
-                continue
-            lasts = _cooling_of(records, change)
-            again = msgspec.structs.replace(change, cooled=max(change.cooled, now.stamp + lasts))
-            records.cool_again(again.hash, again.cooled)
-            _tell(records, custodian, now, LetterKind.CHANGE_ASKED, again)
+        try:
+            _cool_anew(records, custodian, now, hash)
+        except Damaged as wrong:
+            # It stays one of another life, which does not take effect in this one.
+            log.error("change %s stands still: %s", hash, type(wrong).__name__)
+
+
+def _cool_anew(records: Records, custodian: Custodian, now: Moment, hash: str) -> None:
+    """This server was set back: what was asked may have been cancelled since. Everybody is told again, and it cools
+    again from now. Once in each life of the server. Nothing is written if it cannot be told."""
+    change = records.change(hash)
+    if change is None or change.life == now.life:
+        return
+    again = msgspec.structs.replace(change, cooled=cooled_at(records, now, change), life=now.life)
+    about = _concerned(records, again)
+    records.cool_again(again.hash, again.cooled, now.life)
+    # A letter of before that arrived is no view of what is under way now.
+    records.disown_letters_about(again.hash, LetterKind.CHANGE_ASKED.value, now.lived)
+    _post(records, custodian, now, LetterKind.CHANGE_ASKED, again, about)
 
 
 def finish(
@@ -126,29 +153,77 @@ def finish(
     _tell(records, custodian, now, LetterKind.CHANGE_DONE, change, former)
 
 
-def take_effect(records: Records, custodian: Custodian) -> int:
-    """Everything that has cooled and whose moment it is; how many changes took effect."""
-    with records.transaction() as now:
-        ready = records.ready_changes(now.served, BATCH) if now.exact else []
+def take_effect(records: Records, custodian: Custodian, place: Place | None = None) -> int:
+    """Everything that has cooled and whose moment it is; how many changes took effect. Before, what was told in an
+    earlier life of the server is told anew.
+
+    One call looks at `LOOKS` changes at most and tells a page anew; the next goes on at `place`. What waits keeps its
+    time, but not its place in the queue: however many wait or do not read, each other one has its turn.
+    """
+    place = Place() if place is None else place
+    with records.reading() as now:
+        if not now.exact:
+            return 0
+    _tell_anew(records, custodian, place)
     done = []
-    for hash in ready:
-        try:
-            done.append(_take_effect(records, custodian, hash))
-        except DiskFailed:
-            raise
-        except Exception as wrong:
-            # One that does not read stands still alone.
-            log.error("change %s stands still: %s", hash, type(wrong).__name__)
+    for looked in range(0, LOOKS, PAGE):
+        if looked:
+            # A check-in that waits for the lock must not wait for all of them.
+            records.db.give_way()
+        with records.reading() as now:
+            page = records.ready_changes(now.served, PAGE, place.after)
+            ready = []
+            for _, hash in page:
+                # Looked at without the lock that check-ins queue for: most of what is still here only waits.
+                with _alone(hash):
+                    change = records.change(hash)
+                    ready += [hash] if change is not None and _may_take_effect(records, now, change) else []
+        for hash in ready:
+            with _alone(hash):
+                done.append(_take_effect(records, custodian, hash))
+        # A page that ends where the last one did would be found for ever: its number is damaged.
+        if len(page) < PAGE or page[-1] == place.after:
+            place.after = _BELOW
+            break
+        place.after = page[-1]
     if letters.Change.DESTROY in done:
         records.db.forget()
     return sum(1 for kind in done if kind is not None)
 
 
+def _tell_anew(records: Records, custodian: Custodian, place: Place) -> None:
+    with records.reading() as now:
+        if place.life != now.life:
+            place.life, place.told, place.all_told = now.life, "", False
+        # Whatever is asked for in this life is told in it.
+        page = [] if place.all_told else records.changes_of_other_lives(now.life, PAGE, place.told)
+    for hash in page:
+        with _alone(hash), records.transaction() as now:
+            _cool_anew(records, custodian, now, hash)
+        place.told = hash
+    place.all_told = len(page) < PAGE
+
+
+@contextlib.contextmanager
+def _alone(hash: str) -> Iterator[None]:
+    """One that does not read stands still alone."""
+    try:
+        yield
+    except DiskFailed:
+        raise
+    except Exception as wrong:
+        log.error("change %s stands still: %s", hash, type(wrong).__name__)
+
+
+def _may_take_effect(records: Records, now: Moment, change: Change) -> bool:
+    return has_cooled(records, now, change) and _is_calm(records, change)
+
+
 def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.Change | None:
     with records.transaction() as now:
         change = records.change(hash)
-        if change is None or not has_cooled(records, now, change) or not _is_calm(records, change):
-            # A check-in or a pause came in between, or nobody could be told yet; its moment will come again.
+        if change is None or not _may_take_effect(records, now, change):
+            # A check-in or a pause came in between; its moment will come again.
             return None
         kind = letters.Change(change.kind)
         _effect(records, custodian, now, change, kind)
@@ -157,15 +232,23 @@ def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.C
 
 def has_cooled(records: Records, now: Moment, change: Change) -> bool:
     """Whether its time was served in full view. Where no letter about it could be handed over, to her or to any of
-    the others, that is no view: it waits for one, though not for longer than once more its cooling time."""
-    if change.cooled > now.served:
+    the others, that is no view: it waits for one, though not for longer than once more its cooling time. And what was
+    told in another life of the server may have been cancelled in it: it is told anew first."""
+    if change.life != now.life or change.cooled > now.served:
         return False
     return change.cooled + _cooling_of(records, change) <= now.served or _is_told(records, change)
 
 
+def cooled_at(records: Records, now: Moment, change: Change) -> int:
+    """`served` at which its time will have been served; it begins only now for what another life has told."""
+    if change.life == now.life:
+        return change.cooled
+    return max(change.cooled, now.stamp + _cooling_of(records, change))
+
+
 def waits_for_mail(records: Records, now: Moment, change: Change) -> int | None:
     """Until when (`served`) a change that has served its time waits for its letters; None if it does not."""
-    if change.cooled > now.served or has_cooled(records, now, change):
+    if cooled_at(records, now, change) > now.served or has_cooled(records, now, change):
         return None
     return change.cooled + _cooling_of(records, change)
 
@@ -257,8 +340,15 @@ def _tell(
     former: Iterable[str] = (),
 ) -> None:
     """To all her addresses, and to every collaborator it concerns."""
-    what = letters.Change(change.kind)
-    effect = now.project(change.cooled) if kind is LetterKind.CHANGE_ASKED else None
+    lines = [] if change.dossier is None else records.lines_of(change.dossier)
+    for place, line in enumerate(lines, 1):
+        if line is None:
+            notices.tell_of_line(records, custodian, now, change.dossier or "", place, kind)
+    _post(records, custodian, now, kind, change, _concerned(records, change, former))
+
+
+def _concerned(records: Records, change: Change, former: Iterable[str] = ()) -> dict[str, str | None]:
+    """Whom to tell, and of which dossier."""
     concerned = (
         [dossier.id for dossier in _armed(records, change.account)]
         if change.dossier is None
@@ -266,11 +356,25 @@ def _tell(
     )
     about: dict[str, str | None] = {change.account: change.dossier}
     for dossier in concerned:
-        for reader in records.collaborators(dossier):
+        # One line that does not read must keep her neither from a cancel nor from the new roster that mends it.
+        for reader in records.readable_lines(dossier):
             if not reader.has_left:
                 about.setdefault(reader.account, dossier)
     for account in former:
         about.setdefault(account, change.dossier)
-    for account, dossier_of in about.items():
+    return about
+
+
+def _post(
+    records: Records,
+    custodian: Custodian,
+    now: Moment,
+    kind: LetterKind,
+    change: Change,
+    about: dict[str, str | None],
+) -> None:
+    what = letters.Change(change.kind)
+    effect = now.project(change.cooled) if kind is LetterKind.CHANGE_ASKED else None
+    for account, dossier in about.items():
         facts = Facts(hers=account == change.account, change=what, effect=effect)
-        outbox.post(records, custodian, now, kind, account, facts, dossier=dossier_of, letter=change.hash)
+        outbox.post(records, custodian, now, kind, account, facts, dossier=dossier, letter=change.hash)

@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from vault import holds, ledger, orders, release, switch, wire
-from vault.cooling import CALM, has_cooled, waits_for_mail
+from vault.cooling import CALM, cooled_at, has_cooled, waits_for_mail
 from vault.custodian import Custodian
 from vault.dossiers import own
 from vault.errors import Damaged, NotFound
@@ -141,7 +141,9 @@ def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire
         change=change.hash,
         kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only
         asked=change.asked,
-        effective=None if waits and cooled else now.project(mail or max(change.cooled, now.served)),
+        effective=None
+        if waits and cooled
+        else now.project(mail or max(cooled_at(records, now, change), now.served)),
         cooled=cooled,
     )
 

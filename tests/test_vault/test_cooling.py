@@ -1,15 +1,17 @@
 """Nothing quick under a gun."""
 
+import copy
 import logging
+import os
 from collections.abc import Callable
 
 import pytest
 
-from tests.world import Dossier, World, an_armed_dossier, cool, hand_over, until
+from tests.world import TICK, Dossier, Person, Snapshot, World, an_armed_dossier, cool, hand_over, until
 from tests.world import ask as ask_roster
-from vault import accounts, cooling, outbox, statements, views
+from vault import accounts, backups, cooling, outbox, statements, views, wire
 from vault.clock import DAY, HOUR, MINUTE
-from vault.couriers import TemporaryFailure
+from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.errors import AfterwordError, NotFound, Refused
 from vault.plans import Plan
 from vault.statements import Dwells
@@ -379,3 +381,235 @@ def test_a_damaged_address_of_a_colleague_keeps_her_from_cancelling_nothing(made
     assert {"ana@example.org", "c2@example.org", "c3@example.org"} <= {
         each.to for each in made.world.courier.carried
     }
+
+
+def last_word(person: Person) -> str:
+    """The last acknowledgement that this person's computer holds."""
+    login = statements.Login(person.world.custodian.hash, person.card.verify_key.hex, person.nonce(), 1)
+    request = wire.SessionRequest(person.sign(login), None)
+    return accounts.sign_in(person.world.records, person.world.custodian, request).head or ""
+
+
+def sign_in(person: Person, last: str) -> None:
+    login = statements.Login(person.world.custodian.hash, person.card.verify_key.hex, person.nonce(), 1)
+    request = wire.SessionRequest(person.sign(login), last)
+    accounts.sign_in(person.world.records, person.world.custodian, request)
+
+
+def cancel_and_be_set_back(made: Dossier, hash: str | None) -> str:
+    """She cancels, it is acknowledged, and the machine's image of before comes back; her acknowledgement."""
+    world = made.world
+    before = world.snapshot()
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    seen = last_word(made.hers)
+    world.rewind(Snapshot(before.database, copy.copy(world.clock), before.objects))
+    world.pass_time(4 * TICK)
+    assert hash is not None
+    assert world.records.change(hash) is not None
+    return seen
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_a_cancellation_that_the_server_forgot_costs_a_whole_cooling_time_and_is_told_anew(
+    made: Dossier, kind: str
+) -> None:
+    hash = ASKING[kind](made)
+    for _ in range(3):
+        made.world.skip(DAY)
+        made.hers.check_in()
+    made.world.skip(DAY - HOUR)
+    seen = cancel_and_be_set_back(made, hash)
+    made.hers.check_in(made.hers.checkin_request(seq=made.hers.account.seq + 5, last=seen))
+    made.world.pass_time(MINUTE)
+    assert told(made, "change-asked") == sorted(2 * EVERYBODY)
+    for _ in range(3):
+        made.world.skip(DAY)
+        made.hers.check_in()
+        assert not done(made, kind)
+    made.world.skip(DAY - HOUR)
+    assert not done(made, kind)
+    made.world.skip(2 * HOUR)
+    made.world.pass_time(MINUTE)
+    assert done(made, kind)
+
+
+def test_a_colleague_who_proves_a_setback_lets_everybodys_changes_cool_anew(made: Dossier) -> None:
+    """She may not have spoken yet: what was cancelled must not take effect before she does."""
+    bea = made.world.journalist("bea")
+    hash = ASKING["destroy"](made)
+    for _ in range(4):
+        made.world.skip(DAY - HOUR)
+        made.hers.check_in()
+    before = made.world.snapshot()
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    bea.create([bea.colleague("c")], 1, PLAN)
+    seen = last_word(bea)
+    made.world.rewind(Snapshot(before.database, copy.copy(made.world.clock), before.objects))
+    sign_in(bea, seen)
+    made.world.skip(3 * DAY)
+    made.hers.check_in()
+    made.world.pass_time(MINUTE)
+    assert not done(made, "destroy")
+    assert told(made, "change-asked") == sorted(2 * EVERYBODY)
+
+
+def test_a_change_that_was_made_late_by_her_absence_does_not_take_effect_on_the_check_in_that_shows_the_loss(
+    made: Dossier,
+) -> None:
+    hash = ASKING["destroy"](made)
+    until(made, Stage.WARNED)
+    made.world.pass_time(10 * MINUTE)
+    made.world.skip(10 * HOUR)
+    made.world.skip(10 * HOUR)
+    assert made.stage in (Stage.WARNED, Stage.GRACE)
+    seen = cancel_and_be_set_back(made, hash)
+    made.hers.check_in(made.hers.checkin_request(seq=made.hers.account.seq + 5, last=seen))
+    (listed,) = views.dossier(made.world.records, made.hers.account, made.id).changes
+    assert not listed.cooled
+    assert listed.effective == made.world.clock.wall() + COOLING
+    made.world.pass_time(MINUTE)
+    assert not done(made, "destroy")
+
+
+def test_in_one_life_of_the_server_a_change_cools_anew_only_once(made: Dossier) -> None:
+    hash = ASKING["destroy"](made)
+    made.world.skip(DAY)
+    seen = cancel_and_be_set_back(made, hash)
+    made.hers.check_in(made.hers.checkin_request(seq=made.hers.account.seq + 5, last=seen))
+    made.world.pass_time(MINUTE)
+    for _ in range(3):
+        made.world.skip(DAY)
+        made.hers.check_in(made.hers.checkin_request(last=seen))
+    made.world.skip(DAY - MINUTE)
+    assert not done(made, "destroy")
+    made.world.pass_time(3 * MINUTE)
+    assert done(made, "destroy")
+    assert told(made, "change-asked") == sorted(2 * EVERYBODY)
+
+
+def test_corrections_of_a_roster_whose_cancellation_was_forgotten_come_too_early(made: Dossier) -> None:
+    change, corrections, _ = made.next_roster(made.readers[:2], 2)
+    hash = ask_roster(made, change)[1]
+    cool(made)
+    seen = cancel_and_be_set_back(made, hash)
+    made.hers.check_in(made.hers.checkin_request(seq=made.hers.account.seq + 5, last=seen))
+    with pytest.raises(AfterwordError) as refused:
+        hand_over(made, corrections)
+    assert refused.value.code == "too-early"
+    cool(made)
+    hand_over(made, corrections)
+    assert done(made, "roster")
+
+
+def test_a_change_that_cannot_be_told_anew_stands_still_alone(
+    made: Dossier, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = made.world
+    second = made.hers.create(made.readers, 2, PLAN, COOLING)
+    second.push()
+    second.prove()
+    second.arm()
+    broken = ASKING["destroy"](made)
+    second.hers.order(second.id, statements.Destroy)
+    made.world.pass_time(MINUTE)
+    seen = cancel_and_be_set_back(made, broken)
+    with world.database.transaction():
+        world.database.run("UPDATE changes SET asked = 'x' WHERE hash = :hash", hash=broken)
+    sign_in(made.hers, seen)
+    with caplog.at_level(logging.ERROR):
+        world.pass_time(MINUTE)
+    assert str(broken) in caplog.text
+    for _ in range(9):
+        world.skip(DAY)
+        made.hers.check_in()
+    assert second.stage is Stage.DESTROYED
+    assert made.stage is not Stage.DESTROYED
+
+
+def test_what_was_told_before_a_restore_does_not_count_as_told_after_it(made: Dossier) -> None:
+    world = made.world
+    ASKING["destroy"](made)
+    world.pass_time(10 * TICK)
+    backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
+    world.courier.answer = lambda parcel: TemporaryFailure("down")
+    for _ in range(5):
+        world.skip(DAY)
+        made.hers.check_in()
+    assert not done(made, "destroy")
+    world.courier.answer = None
+    world.pass_time(2 * HOUR)
+    assert done(made, "destroy")
+
+
+def a_stuck_change(world: World, many: int) -> None:
+    """One of somebody whose mail never arrives, and as many like it as are wanted."""
+
+    def answer(parcel: Parcel) -> Outcome:
+        dead = parcel.to.startswith("dead") and "confirm" not in parcel.body
+        return PermanentFailure("no") if dead else Accepted()
+
+    world.courier.answer = answer
+    mallory = world.journalist("mallory")
+    mallory.confirm("dead@example.org")
+    puppet = mallory.colleague("puppet")
+    for _ in range(many):
+        theirs = mallory.create([puppet], 1, Plan(2_000 * HOUR, 12 * HOUR, 24 * HOUR, 96 * HOUR), 336 * HOUR)
+        theirs.arm(anyway=True)
+        mallory.order(theirs.id, statements.Destroy)
+    world.skip(300 * HOUR)
+
+
+def test_any_number_of_changes_that_wait_for_mail_hold_up_nobody_elses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cooling, "PAGE", 3)
+    monkeypatch.setattr(cooling, "LOOKS", 6)
+    a_stuck_change(world, 13)
+    made = an_armed_dossier(world, PLAN, cooling=COOLING)
+    ASKING["pause"](made)
+    for _ in range(4):
+        world.skip(DAY)
+        made.hers.check_in()
+    # Six of fourteen in one tick, so that none waits for longer than three.
+    world.pass_time(3 * 2 * TICK)
+    assert done(made, "pause")
+
+
+def test_one_tick_looks_at_so_many_changes_and_at_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cooling, "PAGE", 3)
+    monkeypatch.setattr(cooling, "LOOKS", 6)
+    a_stuck_change(world, 8)
+    world.skip(40 * HOUR)
+    looked: list[str] = []
+    change = world.records.change
+    monkeypatch.setattr(world.records, "change", lambda hash: looked.append(hash) or change(hash))
+    rounds = []
+    place = cooling.Place()
+    for _ in range(3):
+        looked.clear()
+        cooling.take_effect(world.records, world.custodian, place)
+        rounds.append(list(looked))
+    assert [len(each) for each in rounds] == [6, 2, 6]
+    assert len({*rounds[0], *rounds[1]}) == 8
+    assert rounds[2] == rounds[0]
+
+
+def test_changes_that_raise_hold_up_nobody_elses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooling, "PAGE", 2)
+    made = an_armed_dossier(world, PLAN, cooling=COOLING)
+    broken = []
+    for _ in range(5):
+        other = made.hers.create(made.readers, 2, PLAN, COOLING)
+        other.push()
+        other.prove()
+        other.arm()
+        broken.append(other.hers.order(other.id, statements.PlanChange, plan=LONGER))
+    with world.database.transaction():
+        world.database.run("UPDATE changes SET body = x'00'")
+    ASKING["destroy"](made)
+    cool(made)
+    world.pass_time(4 * TICK)
+    assert done(made, "destroy")
+    assert all(world.records.change(str(hash)) is not None for hash in broken)

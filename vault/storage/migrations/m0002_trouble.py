@@ -44,6 +44,7 @@ CREATE INDEX outbox_by_name ON outbox (letter, kind, address)
     WHERE kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble');
 CREATE INDEX outbox_codes ON outbox (account, posted) WHERE kind = 'code';
 CREATE INDEX outbox_codes_over ON outbox (settled) WHERE kind = 'code';
+CREATE INDEX outbox_settled ON outbox (settled, id) WHERE settled IS NOT NULL;
 CREATE INDEX outbox_waiting ON outbox (posted) WHERE state = 'waiting';
 CREATE INDEX statements_of_dossier ON statements (dossier, kind) WHERE dossier IS NOT NULL;
 CREATE INDEX changes_of_account ON changes (account);

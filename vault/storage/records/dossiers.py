@@ -346,29 +346,51 @@ class Dossiers(Rows):
     def changes_of_account(self, account: str) -> list[Change]:
         return self._all(Change, "SELECT * FROM changes WHERE account = :id ORDER BY asked, hash", id=account)
 
-    def ready_changes(self, served: int, limit: int) -> list[str]:
-        """Cooled, and in a stage where they may take effect; rosters wait for the journalist's computer.
+    def ready_changes(self, served: int, limit: int, after: tuple[int, str]) -> list[tuple[int, str]]:
+        """(cooled, hash) behind `after` of what has cooled, in a stage where it may take effect; rosters wait for the
+        journalist's computer.
 
         What concerns a person and not one dossier waits while any switch of theirs is late.
         """
         return [
-            str(row["hash"])
+            (int(row["cooled"]), str(row["hash"]))
             for row in self.db.all(
-                "SELECT c.hash FROM changes c LEFT JOIN switches s ON s.dossier = c.dossier "
-                "WHERE c.cooled <= :served AND c.kind <> 'roster' AND (s.stage = 'armed' "
+                "SELECT c.cooled, c.hash FROM changes c LEFT JOIN switches s ON s.dossier = c.dossier "
+                "WHERE c.cooled <= :served AND (c.cooled, c.hash) > (:cooled, :hash) "
+                "AND c.kind <> 'roster' AND (s.stage = 'armed' "
                 "OR (s.stage = 'paused' AND c.kind <> 'pause') OR (c.dossier IS NULL AND NOT EXISTS "
                 "(SELECT 1 FROM dossiers d JOIN switches w ON w.dossier = d.id WHERE d.journalist = c.account "
                 "AND w.stage IN ('reminded', 'warned', 'grace')))) ORDER BY c.cooled, c.hash LIMIT :limit",
                 served=served,
                 limit=limit,
+                cooled=after[0],
+                hash=after[1],
             )
         ]
 
     def all_changes(self) -> list[str]:
         return [str(row["hash"]) for row in self.db.all("SELECT hash FROM changes ORDER BY asked, hash")]
 
-    def cool_again(self, hash: str, cooled: int) -> None:
-        self.db.run("UPDATE changes SET cooled = :cooled WHERE hash = :hash", hash=hash, cooled=cooled)
+    def changes_of_other_lives(self, life: str, limit: int, after: str) -> list[str]:
+        """Those that were not told in this life, in the order of their hashes."""
+        return [
+            str(row["hash"])
+            for row in self.db.all(
+                "SELECT hash FROM changes WHERE hash > :after AND COALESCE(life, '') <> :life "
+                "ORDER BY hash LIMIT :limit",
+                after=after,
+                life=life,
+                limit=limit,
+            )
+        ]
+
+    def cool_again(self, hash: str, cooled: int, life: str) -> None:
+        self.db.run(
+            "UPDATE changes SET cooled = :cooled, life = :life WHERE hash = :hash",
+            hash=hash,
+            cooled=cooled,
+            life=life,
+        )
 
     def drop_change(self, hash: str) -> int:
         return self.db.run("DELETE FROM changes WHERE hash = :hash", hash=hash)

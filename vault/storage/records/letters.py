@@ -6,7 +6,7 @@ from typing import Final
 
 from vault.clock import HOUR
 from vault.errors import Damaged, DiskFailed
-from vault.storage.records.rows import Letter, Rows
+from vault.storage.records.rows import Letter, Rows, Settled
 
 NAMED: Final = "kind IN ('change-asked', 'outage', 'outage-over', 'operator-trouble')"
 """Letters that are looked for by their name, in the words of the index that finds them."""
@@ -247,6 +247,29 @@ class Letters(Rows):
         """Those that were settled before this `lived`."""
         self.db.run(
             "DELETE FROM outbox WHERE kind = 'code' AND state <> 'waiting' AND settled < :before",
+            before=before,
+        )
+
+    def settled_letters(self, before: int, limit: int, after: tuple[int, str]) -> list[Settled | None]:
+        """Letters settled before this `lived`, the oldest first, from behind `after` on; None for one that does not
+        read."""
+        return self._each(
+            Settled,
+            "SELECT id, kind, dossier, climb, letter, settled, lane FROM outbox "
+            "WHERE settled < :before AND (settled, id) > (:settled, :id) AND state <> 'waiting' "
+            "ORDER BY settled, id LIMIT :limit",
+            before=before,
+            settled=after[0],
+            id=after[1],
+            limit=limit,
+        )
+
+    def forget_letter(self, letter: str, before: int) -> int:
+        """0 when it waits, was settled since, or says nothing that reads of whether it did."""
+        return self.db.run(
+            "DELETE FROM outbox WHERE id = :id AND settled < :before "
+            "AND state IN ('accepted', 'failed', 'withdrawn')",
+            id=letter,
             before=before,
         )
 

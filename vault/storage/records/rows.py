@@ -119,7 +119,8 @@ class Stored(Row, frozen=True):
 
 
 class Change(Row, frozen=True):
-    """A slow change under way; it has cooled when `served` reaches `cooled`. `body` rests sealed."""
+    """A slow change under way; it has cooled when `served` reaches `cooled`, in the `life` of the server in which it
+    was last told. `body` rests sealed."""
 
     hash: str
     account: str
@@ -129,6 +130,7 @@ class Change(Row, frozen=True):
     asked: int
     cooled: int
     told: int
+    life: str | None
 
 
 class Hold(Row, frozen=True):
@@ -196,6 +198,18 @@ class Letter(Row, frozen=True):
     posted: int
     settled: int | None
     lane: str | None = None
+
+
+class Settled(Row, frozen=True):
+    """What is to be known of a letter that was settled, to tell whether anything still refers to it."""
+
+    id: str
+    kind: str
+    dossier: str | None
+    climb: int | None
+    letter: str | None
+    settled: int
+    lane: str | None
 
 
 R = TypeVar("R", bound=Row)
