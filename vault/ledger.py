@@ -135,6 +135,7 @@ def present(
         for ended in (now.life, kept.life):
             records.end_life(ended)
         records.begin_new_life(life)
+        records.note_setback(life)
         now, new = replace(now, life=life), True
     else:
         new = False

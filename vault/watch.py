@@ -17,7 +17,20 @@ from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import CheckIn
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier, Letter
-from vault.switch import Crowded, Elapsed, Event, Landed, Stage, Tried, Waited
+from vault.storage.records.switches import Versioned
+from vault.switch import (
+    LATE,
+    Crowded,
+    Elapsed,
+    Event,
+    Landed,
+    Renewed,
+    Replanned,
+    Restored,
+    Stage,
+    Tried,
+    Waited,
+)
 
 BATCH: Final = 200
 # What she is waited for: the letter that begins each late stage.
@@ -51,6 +64,8 @@ def apply(
     if after is seen.switch:
         return after
     records.save_switch(seen, after, now.wall)
+    if after.stage is Stage.ARMED and seen.begun != now.life and not isinstance(event, Renewed | Replanned):
+        records.note_ladder(dossier, now.life)
     notices.post(records, custodian, now, row, after, said)
     if after.stage is not seen.switch.stage:
         ledger.note(
@@ -268,8 +283,21 @@ class Watch:
                 self._move([name], done)
 
     def _move_one(self, now: Moment, dossier: str) -> Stage | None:
-        event = switch.next_event(self._records.switch(dossier).switch, now.served, now.era)
+        seen = self._records.switch(dossier)
+        event: Event | None = switch.next_event(seen.switch, now.served, now.era)
+        if event is not None and self._may_have_forgotten(now, seen):
+            event = Restored()
         return None if event is None else apply(self._records, self._custodian, now, dossier, event).stage
+
+    def _may_have_forgotten(self, now: Moment, seen: Versioned) -> bool:
+        """Whether this server was set back since the ladder began: a check-in may be missing that nobody has shown.
+        Asked only when time would move it, so that noticing a setback touches no more switches than are due."""
+        return (
+            seen.begun != now.life
+            and (seen.switch.stage is Stage.ARMED or seen.switch.stage in LATE)
+            and self._records.is_after_setback(now.life)
+            and self._records.begins_anew(seen.dossier, now.life)
+        )
 
     def _mark_crowd(self, done: Ticked) -> None:
         with self._records.reading() as now:

@@ -1,7 +1,10 @@
 """The one way in which a switch moves."""
 
+import copy
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -449,3 +452,88 @@ def test_after_a_restore_it_is_her_check_in_that_ends_the_alarm_for_everybody_wh
         world.pass_time(20 * TICK)
     told = sorted(to for to, kind in world.letters() if kind == "all-clear")
     assert told == ["ana@example.org", "c1@example.org", "c2@example.org", "c3@example.org"]
+
+
+def bobs(world: World) -> Dossier:
+    """Another journalist, whom nobody of the first one's knows."""
+    bob = world.journalist("bob")
+    bob.confirm("bob@example.org")
+    made = bob.create([bob.colleague("x")], 1, PLAN)
+    made.arm(anyway=True)
+    return made
+
+
+def set_back(made: Dossier, meanwhile: Callable[[], object]) -> None:
+    """The server forgets what happened `meanwhile`, and a check-in of this journalist's, who shows that she made it."""
+    world, hers = made.world, made.hers
+    hers.check_in()
+    before = world.snapshot()
+    kept, _ = hers.check_in()
+    seq = hers.account.seq
+    meanwhile()
+    world.rewind(replace(before, clock=copy.copy(world.clock)))
+    hers.check_in(hers.checkin_request(seq=seq + 1, last=kept.decode()))
+
+
+def left(made: Dossier) -> int:
+    row, due = made.world.records.service(), made.world.records.switch(made.id).switch.due
+    assert row is not None
+    assert due is not None
+    return due - row.served
+
+
+@pytest.mark.parametrize("stage", [Stage.ARMED, Stage.REMINDED, Stage.GRACE])
+def test_after_a_proved_setback_a_journalist_who_is_silent_has_her_whole_ladder_again(
+    world: World, stage: Stage
+) -> None:
+    """S1: her check-in was acknowledged, and is forgotten; somebody else found out."""
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    until(his, stage)
+    world.skip(left(his) - 2 * HOUR)
+    assert his.stage is stage
+    set_back(made, his.hers.check_in)
+    begun = world.clock.at
+    until(his, Stage.RELEASED)
+    assert world.clock.at - begun >= PLAN.ladder()
+    # What was armed notices when its time comes, and has it once more then.
+    assert world.clock.at - begun <= PLAN.ladder() + 3 * HOUR
+
+
+def test_a_setback_gives_each_switch_one_ladder_however_often_it_is_looked_at(world: World) -> None:
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    until(his, Stage.WARNED)
+    set_back(made, lambda: None)
+    for expected in (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE, Stage.RELEASED):
+        world.pass_time(4 * TICK)
+        assert his.stage is expected
+        if expected is not Stage.RELEASED:
+            world.skip(left(his))
+
+
+def test_who_checked_in_since_the_setback_gets_no_second_ladder(world: World) -> None:
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    set_back(made, lambda: None)
+    his.hers.check_in()
+    begun = world.clock.at
+    until(his, Stage.RELEASED)
+    assert PLAN.ladder() <= world.clock.at - begun <= PLAN.ladder() + HOUR
+
+
+def test_a_pause_that_a_setback_met_ends_when_it_would_have(world: World) -> None:
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    his.hers.order(his.id, statements.Pause, length=30 * HOUR)
+    set_back(made, lambda: None)
+    assert his.stage is Stage.PAUSED
+    world.skip(31 * HOUR)
+    assert his.stage is Stage.ARMED
+    begun = world.clock.at
+    until(his, Stage.RELEASED)
+    assert world.clock.at - begun <= PLAN.ladder() + HOUR
+
+
+def test_to_notice_a_setback_touches_no_switch_that_is_not_due(world: World) -> None:
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    set_back(made, lambda: None)
+    before = world.records.switch(his.id)
+    world.pass_time(20 * TICK)
+    assert world.records.switch(his.id) == before

@@ -29,6 +29,8 @@ CREATE TABLE waves (
     number INTEGER PRIMARY KEY, many BIGINT NOT NULL, last BIGINT NOT NULL, waited BIGINT, wall BIGINT NOT NULL
 );
 ALTER TABLE switches ADD COLUMN anew TEXT;
+ALTER TABLE switches ADD COLUMN begun TEXT;
+ALTER TABLE service ADD COLUMN setback TEXT;
 CREATE TABLE lives (life TEXT PRIMARY KEY);
 ALTER TABLE changes ADD COLUMN life TEXT;
 UPDATE changes SET life = (SELECT life FROM service);

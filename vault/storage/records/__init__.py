@@ -96,6 +96,16 @@ class Records(People, Dossiers, Switches, Letters, Gaps):
         row = self._service_row()
         self.save_service(replace(row, life=life, era=row.era + 1))
 
+    def note_setback(self, life: str) -> None:
+        """This life did not begin by an operator's hand: what a switch may have forgotten nobody has looked through."""
+        self.db.run("UPDATE service SET setback = :life WHERE id = 1", life=life)
+
+    def is_after_setback(self, life: str) -> bool:
+        return (
+            self.db.one("SELECT 1 AS yes FROM service WHERE id = 1 AND setback = :life", life=life)
+            is not None
+        )
+
     def end_life(self, life: str) -> None:
         """From now on, that something of this life is missing is nothing new."""
         self.db.run("INSERT INTO lives (life) VALUES (:life) ON CONFLICT (life) DO NOTHING", life=life)

@@ -34,12 +34,14 @@ _NOTHING: Final = -7
 
 
 class Versioned(Row, frozen=True):
-    """A switch as it was loaded, and the version it must still have when it is saved."""
+    """A switch as it was loaded, and the version it must still have when it is saved. `begun`: in which life of the
+    server its ladder began; whatever does not read is none."""
 
     dossier: str
     switch: Switch
     version: int
     since: int
+    begun: str | None = None
 
 
 class Server(Row, frozen=True):
@@ -73,7 +75,8 @@ class Switches(Rows):
         version, since = row["version"], row["since"]
         if type(version) is not int or type(since) is not int or not _adds_up(row, _SWITCH):
             raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
-        return Versioned(dossier, stages.read_switch(dict(row)), version, since)
+        begun = row["begun"] if isinstance(row["begun"], str) else None
+        return Versioned(dossier, stages.read_switch(dict(row)), version, since, begun)
 
     def save_switch(self, seen: Versioned, after: Switch, wall: int) -> None:
         columns = stages.write_switch(after)
@@ -88,6 +91,10 @@ class Switches(Rows):
         )
         if moved != 1:
             raise StaleVersion(f"Dossier {seen.dossier} was moved by somebody else in between; try again.")
+
+    def note_ladder(self, dossier: str, life: str) -> None:
+        """This switch has its whole ladder before it, as of this life of the server."""
+        self.db.run("UPDATE switches SET begun = :life WHERE dossier = :dossier", life=life, dossier=dossier)
 
     def begins_anew(self, dossier: str, life: str) -> bool:
         """Note that this switch was given all its time again in this life of the server; False if it was before."""
