@@ -41,13 +41,16 @@ check: $(READY) ## format, lint, types, import rules
 	$(BIN)/lint-imports
 
 bench: $(READY) ## the figures, medians of several runs
+	@$(MAKE) -s tools
 	@$(BIN)/python -P -m bench
 
-lock: $(READY) ## renew both lock files from pyproject.toml (needs uv)
+lock: $(READY) ## renew all lock files from pyproject.toml (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
 	  --extra server pyproject.toml -o requirements.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
 	  --extra server --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
+	  --group pyproject.toml:build -c requirements-dev.lock -o requirements-build.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
 	  tests/schemathesis/requirements.in -o tests/schemathesis/requirements.lock
 

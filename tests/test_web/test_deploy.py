@@ -1,5 +1,6 @@
 """What is shipped under deploy/ fits the program that it is for."""
 
+import ast
 import json
 import re
 import shutil
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.fire.tally import MAY_LACK
-from vault import wire
-from vault.settings import PORT
+from vault import letters_en, letters_es, wire
+from vault.letters import LetterKind, Trouble
+from vault.settings import PORT, read_settings
 from web.workers import KEEP_ALIVE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMMON = (DEPLOY / "nginx" / "afterword-common.conf").read_text()
+GUIDE = (DEPLOY / "README.md").read_text()
+ROOT = DEPLOY.parent
 SITE = (DEPLOY / "nginx" / "afterword.conf").read_text()
 
 
@@ -108,3 +112,110 @@ def test_every_setting_stands_in_the_operators_book() -> None:
     book = (DEPLOY.parent / "docs" / "operations.md").read_text()
     for name in re.findall(r'(?:setting|number|size|switch)\(\s*"([A-Z_]+)"', source):
         assert f"AFTERWORD_{name}" in book or f"`_{name}`" in book, name
+
+
+def book() -> str:
+    """The operator's book, its line ends as spaces."""
+    return " ".join((ROOT / "docs" / "operations.md").read_text().split())
+
+
+def literally(node: ast.expr) -> str:
+    """What a text says, with … for whatever is filled in."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(literally, parts))
+        case ast.BinOp(left=left, right=right):
+            return literally(left) + literally(right)
+        case ast.IfExp(body=body):
+            return literally(body)
+    return "…"
+
+
+def said(folder: str, what: str) -> dict[str, list[str]]:
+    """Every text that is assigned or handed over as `what`, or to a function of that name: what its first sentence
+    says literally, by the line that has it."""
+    found = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == what:
+                    text = literally(value)
+                case ast.keyword(arg=name, value=value) if name == what:
+                    text = literally(value)
+                case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[value]) if (
+                    name == what
+                ):
+                    text = literally(value)
+                case _:
+                    continue
+            pieces = [piece.strip(" .,") for piece in re.split(r"[…;:()]", re.split(r"\. ", text)[0])]
+            if told := [piece for piece in pieces if " " in piece and "`" not in piece]:
+                found[f"{path.relative_to(ROOT)}:{value.lineno}"] = told
+    return found
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LetterKind if kind.value.startswith("operator-")])
+def test_every_letter_to_the_operator_stands_in_their_book(kind: LetterKind) -> None:
+    assert f"`{kind.value}`" in book()
+
+
+def test_what_the_operator_is_told_differently_stands_in_their_book() -> None:
+    assert set(letters_en.OPERATORS) == set(letters_es.OPERATORS)
+    for kind in letters_en.OPERATORS:
+        assert f"`{kind}`: " in book(), kind
+
+
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_every_trouble_with_a_name_stands_in_the_operators_book(trouble: Trouble) -> None:
+    assert f"| `{trouble.value}`: " in book()
+
+
+def test_every_other_trouble_that_a_letter_tells_of_stands_in_the_operators_book() -> None:
+    troubles = said("vault", "trouble")
+    assert {"vault/outbox.py", "vault/release.py", "vault/ledger.py"} <= {
+        place.split(":")[0] for place in troubles
+    }
+    for place, pieces in troubles.items():
+        for piece in pieces:
+            assert piece.casefold() in book().casefold(), (place, piece)
+
+
+def test_whatever_serve_and_the_rounds_print_stands_in_the_operators_book() -> None:
+    printed = {**said("web", "_say"), **said("vault", "say")}
+    assert len(printed) >= 5
+    for place, pieces in printed.items():
+        for piece in pieces:
+            assert piece.casefold() in book().casefold(), (place, piece)
+
+
+def test_no_step_of_the_guide_needs_a_later_one() -> None:
+    for first, then in (
+        ("apt install git", "python3 -m venv"),
+        ("install -m 0755 deploy/afterword-operator", "    afterword-operator "),
+        ("systemctl enable --now", "--confirm-copy"),
+        ("certbot certonly", "nginx -t"),
+        ("# HERE", "nginx -t"),
+        ("cp -r /where", "operator restore /var/lib"),
+    ):
+        assert 0 <= GUIDE.find(first) < GUIDE.find(then), (first, then)
+
+
+@pytest.mark.parametrize("page", ["deploy/README.md", "docs/operations.md"])
+def test_a_server_is_started_only_after_it_was_restored(page: str) -> None:
+    text = (ROOT / page).read_text()
+    restore = text.index(
+        "afterword-operator operator restore /var/lib/afterword-backup --data /var/lib/afterword"
+    )
+    assert "step 3 without `systemctl enable --now`" in text[:restore]
+    assert text[restore:].splitlines()[1].strip().startswith("systemctl enable --now afterword.service")
+
+
+def test_where_it_is_told_to_knock_the_proxy_listens_and_asks_for_no_certificate() -> None:
+    shipped = (DEPLOY / "afterword.env").read_text()
+    (recommended,) = re.findall(r"AFTERWORD_PROBE_URL=(\S+)", shipped)
+    assert recommended in GUIDE
+    assert recommended.startswith("http://")
+    assert f"listen {recommended.removeprefix('http://')};" in SITE
+    assert read_settings({"AFTERWORD_PROBE_URL": recommended}).probe_url == recommended
