@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from vault import accounts, alarms, cooling, deposit, outbox, watch
+from vault import accounts, alarms, cooling, deposit, outbox, pruning, watch
 from vault.clock import HOUR, MINUTE
 from vault.compose import Vault, courier
 from vault.couriers import Courier
@@ -19,6 +19,7 @@ from vault.couriers.heartbeat import Heartbeat
 from vault.couriers.probe import Door
 from vault.errors import Damaged, DiskFailed
 from vault.outbox import Sender
+from vault.scheduler import unheard
 from vault.service import FRESH_TICKS, Moment, counts_on
 from vault.storage.ballast import Ballast
 from vault.storage.records import VITAL
@@ -39,6 +40,7 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
     place = cooling.Place()
     standing: set[str] = set()
     tidied = [-HOUSEKEEPING]
+    pruner = pruning.Pruner(vault.records)
 
     def tick() -> None:
         if ballast.mind():
@@ -54,31 +56,35 @@ def watch_ticker(vault: Vault, say: Callable[[str], None]) -> Callable[[], None]
         boot = vault.records.clock.boot()
         if boot - tidied[0] >= HOUSEKEEPING:
             tidied[0] = boot
-            _tidy(vault)
+            _tidy(vault, pruner)
 
     return tick
 
 
-def examiner(vault: Vault) -> Callable[[], None]:
+def examiner(vault: Vault) -> Callable[..., None]:
     """Reads what is vital, every page and index of it: an index that has lost a line would let its switch stand still
-    for ever, and say nothing. In a thread of its own, because a million switches take minutes; and then it rests for
-    twenty times as long as it took."""
+    for ever, and say nothing. Once before the first tick: whoever is started again after damage was found must not go
+    on where it stopped. Then in a thread of its own, because a million switches take minutes; and it rests for twenty
+    times as long as it took. `pulse` is called after each table."""
     rested = [0]
 
-    def examine() -> None:
+    def examine(pulse: Callable[[], None] = unheard) -> None:
         began = vault.records.clock.boot()
         if began >= rested[0]:
-            vault.records.db.check(*VITAL)
+            for table in VITAL:
+                vault.records.db.check(table)
+                pulse()
             ended = vault.records.clock.boot()
             rested[0] = ended + 20 * (ended - began)
 
     return examine
 
 
-def _tidy(vault: Vault) -> None:
+def _tidy(vault: Vault, pruner: pruning.Pruner | None = None) -> None:
     """Housekeeping: an object store that does not work must not keep a single switch from moving."""
     try:
         accounts.forget_expired(vault.records)
+        (pruner or pruning.Pruner(vault.records)).go_on()
         deposit.sweep(vault.records, vault.objects)
         # Whoever deleted a secret asked for this at once, and may have found a reader in the way.
         vault.records.db.forget(copies=False)

@@ -95,7 +95,7 @@ def verbs() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, verb
 
 
-def asked_by(world: World, name: str, verb: Callable[..., Any]) -> list[tuple[str, dict[str, Any]]]:
+def asked_by(world: World, verb: Callable[..., Any]) -> list[tuple[str, dict[str, Any]]]:
     overheard = Overheard()
     records = Records(cast(Any, overheard), world.clock, world.tick)
     given = [
@@ -132,12 +132,22 @@ def test_no_verb_that_anybody_waits_for_reads_a_growing_table_from_end_to_end(wo
     for name, verb in verbs():
         if name in BY_KEY | OPERATORS:
             continue
-        for sql, params in asked_by(world, name, verb):
+        for sql, params in asked_by(world, verb):
             seen += 1
             if steps := walks(world, sql, params):
                 wrong[name] = steps
     assert wrong == {}
     assert seen > 120
+
+
+def test_what_is_tidied_every_minute_is_found_by_its_own_index(world: World) -> None:
+    for verb, index in (
+        (Records.forget_codes, "outbox_codes_over"),
+        (Records.settled_letters, "outbox_settled"),
+    ):
+        for sql, params in asked_by(world, verb):
+            lines = world.database._connection().execute("EXPLAIN QUERY PLAN " + sql, params).fetchall()
+            assert [f"INDEX {index} " in str(line[3]) for line in lines] == [True], lines
 
 
 def test_the_reading_of_plans_sees_a_table_that_is_walked_through(world: World) -> None:

@@ -289,7 +289,11 @@ class Letters(Rows):
 
     def last_accepted(self) -> int | None:
         """`lived` at which a letter to anybody was last accepted."""
-        row = self.db.one("SELECT MAX(settled) AS settled FROM outbox WHERE state = 'accepted'")
+        # A damaged time that is no number would be larger than every number.
+        row = self.db.one(
+            "SELECT MAX(settled) AS settled FROM outbox WHERE state = 'accepted' AND settled <= :most",
+            most=2**63 - 1,
+        )
         return None if row is None or row["settled"] is None else int(row["settled"])
 
     def accepted_since(self, lived: int) -> bool:
