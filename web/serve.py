@@ -7,6 +7,7 @@ failing disk ends them all.
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import queue
@@ -23,6 +24,7 @@ from typing import Final
 from vault.clock import HOUR, MINUTE, SECOND, Clock, write_duration
 from vault.couriers.probe import Door
 from vault.errors import BadUsage, DiskFailed, Refused
+from vault.storage import folders
 from web.listener import address_of, listen
 
 LISTENER: Final = "{listener}"
@@ -84,7 +86,9 @@ def serve(
 def make_folder(data: Path) -> None:
     """The data folder, for its owner alone."""
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_folder(data)
+        if not data.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         data.chmod(0o700)
     except OSError as wrong:
         raise BadUsage(

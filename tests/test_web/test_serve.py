@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from vault.errors import BadUsage, Refused
+from vault.storage import folders
 from web.listener import address_of, listen
 from web.serve import PULSE, Part, _Child, make_folder, notify, only_one
 
@@ -321,6 +322,15 @@ def test_the_data_folder_is_its_owners_alone(tmp_path: Path) -> None:
     folder.chmod(0o755)
     make_folder(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_folder_above_the_data_is_on_disk_before_anything_is_put_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[Path] = []
+    monkeypatch.setattr(folders, "settle", settled.append)
+    make_folder(tmp_path / "some" / "where")
+    assert settled == [tmp_path, tmp_path / "some"]
 
 
 def test_a_file_in_the_place_of_the_data_folder_is_named_as_the_obstacle(tmp_path: Path) -> None:
