@@ -6,6 +6,7 @@ Rule of this room: looks at everything, changes nothing, and says for each findi
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -42,13 +43,15 @@ class Finding(msgspec.Struct, frozen=True):
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    help="On a server: examine this data directory.",
+    help="On a server: examine this data directory. [AFTERWORD_DATA, where nobody has joined]",
 )
 @terminal.passphrase_option
 @terminal.json_option
 def doctor(data: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Look for what would go wrong on the day. Ends with exit code 3 when there is a problem."""
-    if data is not None:
+    # Who runs a server and has no home of their own means the server.
+    server = any(os.environ.get(name) for name in ("AFTERWORD_DATA", "AFTERWORD_DATA_FILE"))
+    if data is not None or (server and not Home.exists()):
         # The server's own examination; its parts are not on everybody's computer.
         importlib.import_module("cli.operator").examine(data, as_json)
         return
@@ -72,7 +75,10 @@ def problem(code: str, sentence: str) -> Finding:
 
 def render(findings: list[Finding]) -> str:
     marks = {"ok": "   ok", "warning": " WARN", "problem": "WRONG"}
-    lines = [f"{marks[each.level]}  {each.sentence}" for each in findings]
+    lines = [
+        f"{marks[each.level]}  {each.sentence}{'' if each.level == 'ok' else f' ({each.code})'}"
+        for each in findings
+    ]
     wrong = sum(each.level == "problem" for each in findings)
     warned = sum(each.level == "warning" for each in findings)
     besides = f"; {terminal.count(warned, 'warning')}" if warned else ""

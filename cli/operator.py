@@ -219,7 +219,7 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
     )
 
 
-def examine(data: Path, as_json: bool) -> None:
+def examine(data: Path | None, as_json: bool) -> None:
     """The server's part of `afterword doctor`."""
     from cli import checkup, doctor
     from vault import compose

@@ -506,6 +506,21 @@ def test_the_doctor_names_what_is_wrong_with_a_server(
     assert "op@ngo.example" not in told
 
 
+def test_a_doctor_who_is_told_of_a_server_and_finds_no_home_examines_the_server(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AFTERWORD_HOME", str(tmp_path / "nobody"))
+    assert invoke(["doctor"]) == 3
+    assert "afterword: no-home" in capsys.readouterr().err
+    monkeypatch.setenv("AFTERWORD_DATA", str(data))
+    assert invoke(["doctor"]) == 3
+    said = capsys.readouterr().out
+    assert "The database reads" in said
+    # The operator's book is keyed by these codes.
+    assert re.search(r"^WRONG  .* \(key-not-copied\)$", said, re.MULTILINE)
+    assert "(database)" not in said
+
+
 def test_the_doctor_finds_a_damaged_database(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = data / "afterword.db"
     content = bytearray(database.read_bytes())
