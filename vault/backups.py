@@ -17,10 +17,10 @@ import msgspec
 
 from vault import age, cooling, watch
 from vault.custodian import Custodian
-from vault.errors import Conflict, Damaged, Malformed, NoSpace, NotFound, Refused, Untrusted
+from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
-from vault.storage.disk import FULL
+from vault.storage.disk import told
 from vault.storage.folders import make_folder, settle
 from vault.storage.objects import Objects, Stored
 from vault.storage.records import Records
@@ -51,21 +51,6 @@ class Copied:
     objects: int
     lost: tuple[str, ...] = ()
     unsound: tuple[str, ...] = ()
-
-
-@contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """What the disk refuses of a copy is a sentence for whoever asked for it, and the command can be run again."""
-    try:
-        yield
-    except OSError as wrong:
-        if wrong.errno in FULL:
-            raise NoSpace(f"{what} does not fit on its disk; make room and run the command again.") from wrong
-        raise Refused(
-            f"{what} cannot be written ({wrong.strerror}); look at its disk and at who owns its folder, and run the "
-            "command again.",
-            code="backup-failed",
-        ) from wrong
 
 
 @told("The backup")

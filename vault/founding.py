@@ -19,6 +19,7 @@ from vault.errors import Conflict, NoSpace, NotFound, Refused, Untrusted
 from vault.keyfile import forget_drafts, read_key, write_key
 from vault.settings import Settings
 from vault.storage.database import Database, file_of, open_database
+from vault.storage.disk import told
 from vault.storage.folders import make_folder
 from vault.storage.folders import settle as settle_folder
 from vault.storage.objects import open_objects
@@ -61,7 +62,7 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
             forget_drafts(settings.server_key_file)
             return False
         if not settings.server_key_file.exists():
-            with backups.told("The server key"):
+            with told("The server key"):
                 write_key(settings.server_key_file, age.Identity(os.urandom(32)))
         key = read_key(settings.server_key_file)
         keyring, card = custodian.found(key, label, clock.wall(), os.urandom)
@@ -74,7 +75,7 @@ def found(settings: Settings, label: str = "Afterword server") -> bool:
         database.close()
 
 
-@backups.told("What is restored")
+@told("What is restored")
 def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[int, Copied]:
     """A server out of a backup (a file, or the newest in a folder), only where there is none yet.
 

@@ -8,15 +8,9 @@ import os
 import secrets
 from pathlib import Path
 
-from vault import (
-    age,
-    backups,
-)
-from vault.errors import (
-    BadUsage,
-    Malformed,
-    Refused,
-)
+from vault import age
+from vault.errors import BadUsage, Malformed, Refused
+from vault.storage.disk import told
 from vault.storage.folders import make_folder
 from vault.storage.folders import settle as settle_folder
 
@@ -40,7 +34,7 @@ def read_key(path: Path) -> age.Identity:
 
 def make_key(path: Path) -> None:
     """A server key for a server still to be founded. Never over one that is there."""
-    with backups.told("The server key"):
+    with told("The server key"):
         try:
             write_key(path, age.Identity(os.urandom(32)))
         except FileExistsError:

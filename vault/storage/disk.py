@@ -4,13 +4,15 @@ Rule of this room: one failed write is the last. The kernel may have thrown away
 so once; whoever asks again is told that all is well. So nobody who has heard it writes any more.
 """
 
+import contextlib
 import ctypes
 import errno
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Final
 
-from vault.errors import AfterwordError, Conflict, DiskFailed, NoSpace
+from vault.errors import AfterwordError, Conflict, DiskFailed, NoSpace, Refused
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -56,6 +58,21 @@ def scarce() -> Conflict:
     return Conflict(
         "The server has as many files open as it may, or no memory left; try again in a moment.", code="busy"
     )
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """What the disk refuses of a copy is a sentence for whoever asked for it, and the command can be run again."""
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno in FULL:
+            raise NoSpace(f"{what} does not fit on its disk; make room and run the command again.") from wrong
+        raise Refused(
+            f"{what} cannot be written ({wrong.strerror}); look at its disk and at who owns its folder, and run the "
+            "command again.",
+            code="backup-failed",
+        ) from wrong
 
 
 def last_error() -> int | None:

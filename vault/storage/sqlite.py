@@ -1,6 +1,6 @@
 """Rows in one SQLite file.
 
-Rule of this room: no statement runs outside a transaction that was begun with the write lock, and no sqlite3
+Rule of this room: nothing is written outside a transaction that was begun with the write lock, and no sqlite3
 exception leaves.
 """
 
@@ -22,7 +22,7 @@ from vault.storage.database import Migration, Row, Value
 from vault.storage.disk import Disk, last_error
 from vault.storage.migrating import MIGRATIONS, expected, load_migrations, refuse_strangers, shape
 from vault.storage.sqlite_connection import BUSY_SECONDS, Connection, connect, take_write_lock
-from vault.storage.sqlite_errors import full, kind, no_text, translation, unusable, why_not
+from vault.storage.sqlite_errors import full, kind, no_text, translation, unusable
 
 _WAY: Final = 0.01
 _FORGETTING: Final = 200  # ms
@@ -211,7 +211,7 @@ class SqliteDatabase:
         if state == "writing":
             self._shorten_log(connection)
 
-    def _shorten_log(self, connection: "Connection") -> None:
+    def _shorten_log(self, connection: Connection) -> None:
         """Now and then after a commit, which is durable whatever becomes of this."""
         self._commits += 1
         try:
@@ -235,7 +235,7 @@ class SqliteDatabase:
             self._disk.check()
 
     def _checkpoint(
-        self, connection: "Connection", patience: int, how: Literal["TRUNCATE", "RESTART"] = "TRUNCATE"
+        self, connection: Connection, patience: int, how: Literal["TRUNCATE", "RESTART"] = "TRUNCATE"
     ) -> bool:
         """Bring the log into the file; true if nobody stood in the way for `patience` ms, and it begins anew: empty,
         or in the room that it has."""
@@ -256,7 +256,7 @@ class SqliteDatabase:
             number = last_error()
             if kind(wrong) == sqlite3.SQLITE_CANTOPEN:
                 # It tried a second time, only for reading: that told it something else.
-                number = why_not(self._path) or number
+                number = _why_not(self._path) or number
             usable = self._path.is_file() and os.access(self._path, os.W_OK)
             refusal = translation(wrong, number, self._disk, self._served, usable)
             if refusal is None:
@@ -270,19 +270,19 @@ class SqliteDatabase:
             # A damaged schema, quoted by SQLite in a message that Python cannot read.
             raise no_text() from None
 
-    def _writer(self) -> "Connection":
+    def _writer(self) -> Connection:
         connection = self._connection()
         if connection.state != "writing":
             raise RuntimeError("A row is written only inside transaction().")
         return connection
 
-    def _reader(self, sql: str) -> "Connection":
+    def _reader(self, sql: str) -> Connection:
         connection = self._connection()
         if connection.state != "writing" and not _ONLY_READS.match(sql):
             raise RuntimeError("Outside transaction() only SELECT is answered.")
         return connection
 
-    def _connection(self) -> "Connection":
+    def _connection(self) -> Connection:
         if self._process != os.getpid():
             # SQLite's locks do not survive a fork: two processes would believe that they hold the same one.
             raise RuntimeError("This database was opened before a fork; open it anew in the child.")
@@ -312,6 +312,17 @@ def _make_file(path: Path) -> None:
                 path.with_name(name).chmod(0o600)
     else:
         folders.settle(path.parent)
+
+
+def _why_not(path: Path) -> int | None:
+    """Why no file can be made beside the database, as the number of an error; None if one can."""
+    probe = path.with_name(f"{path.name}.probe")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        probe.unlink(missing_ok=True)
+    except OSError as wrong:
+        return wrong.errno
+    return None
 
 
 def _write_anew(log: Path) -> None:

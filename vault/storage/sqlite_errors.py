@@ -3,7 +3,6 @@
 Rule of this room: what the disk refused is told apart from what is damaged, and neither quotes what a row holds.
 """
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -70,17 +69,6 @@ def translation(
 def kind(wrong: sqlite3.Error) -> int | None:
     number = getattr(wrong, "sqlite_errorcode", None)
     return None if number is None else number & 0xFF
-
-
-def why_not(path: Path) -> int | None:
-    """Why no file can be made beside the database, as the number of an error; None if one can."""
-    probe = path.with_name(f"{path.name}.probe")
-    try:
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        probe.unlink(missing_ok=True)
-    except OSError as wrong:
-        return wrong.errno
-    return None
 
 
 def full() -> NoSpace:
