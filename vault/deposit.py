@@ -17,10 +17,10 @@ from vault.storage.objects import Objects, Partial
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Dossier
 from vault.stream import OBJECT_SIZE
-from vault.switch import Stage
 
 ADRIFT_LIVES: Final = 30 * DAY
 SWEEP: Final = 100
+SWEPT_AGAIN: Final = DAY
 PAGE: Final = 100
 MOST_UNFINISHED: Final = 16
 LONGEST_ROOT: Final = 16 * 1024
@@ -175,7 +175,11 @@ def heads(records: Records, account: Account, dossier: str, after: int) -> wire.
 
 
 def sweep(records: Records, objects: Objects) -> int:
-    """Delete what no head has named for thirty days, and what a destroyed dossier left; row first, file second."""
+    """Delete what no head has named for thirty days, and what a destroyed dossier left; row first, file second.
+
+    A destroyed dossier is cleared away once its objects are gone, and once more a day later, for what an upload that
+    was under way has left since. Only then is it noted, so that a sweep that was killed is made up for.
+    """
     with records.transaction() as now:
         # -1: what a destroyed dossier left does not wait.
         before = max(now.lived - ADRIFT_LIVES, -1)
@@ -188,13 +192,15 @@ def sweep(records: Records, objects: Objects) -> int:
             row = records.dossier(dossier)
             if row is not None:
                 records.use_quota(row.journalist, -OBJECT_SIZE)
-        empty = [
-            dossier for dossier in records.switches_in(Stage.DESTROYED) if not records.has_objects(dossier)
-        ]
+        empty = records.unswept_dossiers(now.lived, SWEEP)
     if gone:
         _drop(records, objects, gone)
-    for dossier in empty:
+    for dossier, _ in empty:
         objects.delete_dossier(dossier)
+    if empty:
+        with records.transaction() as now:
+            for dossier, seen in empty:
+                records.note_swept(dossier, seen, None if seen else now.lived + SWEPT_AGAIN)
     return len(gone)
 
 

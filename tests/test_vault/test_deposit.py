@@ -469,3 +469,87 @@ def test_a_sweep_does_a_little_at_a_time(made: Dossier, monkeypatch: pytest.Monk
     world.skip(31 * DAY)
     assert [deposit.sweep(world.records, world.objects) for _ in range(4)] == [2, 2, 1, 0]
     assert made.hers.account.used == 0
+
+
+def swept_dossiers(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every dossier that a sweep from now on clears away, in order."""
+    cleared: list[str] = []
+    real = world.objects.delete_dossier
+
+    def clear(dossier: str) -> None:
+        cleared.append(dossier)
+        real(dossier)
+
+    monkeypatch.setattr(world.objects, "delete_dossier", clear)
+    return cleared
+
+
+def test_a_destroyed_dossier_is_cleared_away_at_once_and_a_day_later_and_then_never_again(
+    made: Dossier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = made.world
+    made.push()
+    cleared = swept_dossiers(world, monkeypatch)
+    made.hers.order(made.id, statements.Destroy)
+    for _ in range(5):
+        deposit.sweep(world.records, world.objects)
+    assert cleared == [made.id]
+    world.skip(DAY)
+    for _ in range(5):
+        deposit.sweep(world.records, world.objects)
+    assert cleared == [made.id] * 2
+    world.skip(100 * DAY)
+    deposit.sweep(world.records, world.objects)
+    assert cleared == [made.id] * 2
+
+
+def test_a_sweep_that_was_killed_while_it_cleared_a_dossier_away_does_it_again(
+    made: Dossier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = made.world
+    names = made.push()
+
+    def killed(dossier: str) -> None:
+        raise KeyboardInterrupt
+
+    made.hers.order(made.id, statements.Destroy)
+    with monkeypatch.context() as once:
+        once.setattr(world.objects, "delete_dossier", killed)
+        with pytest.raises(KeyboardInterrupt):
+            deposit.sweep(world.records, world.objects)
+    cleared = swept_dossiers(world, monkeypatch)
+    for _ in range(2):
+        deposit.sweep(world.records, world.objects)
+    assert cleared == [made.id]
+    assert names
+    assert not files(made)
+
+
+def test_an_upload_that_was_under_way_when_its_dossier_was_destroyed_leaves_nothing_for_long(
+    made: Dossier,
+) -> None:
+    world = made.world
+    made.push()
+    made.hers.order(made.id, statements.Destroy)
+    for _ in range(2):
+        deposit.sweep(world.records, world.objects)
+    late = an_object(made)
+    world.objects.receive(f"{made.id}/{late.name}", 0, [late.data], OBJECT_SIZE)  # and its worker died here
+    assert files(made) == {late.name}
+    world.skip(DAY)
+    deposit.sweep(world.records, world.objects)
+    assert not files(made)
+
+
+def test_dossiers_that_still_have_objects_to_delete_keep_no_other_from_being_cleared_away(
+    made: Dossier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = made.world
+    monkeypatch.setattr(deposit, "SWEEP", 1)
+    made.push()
+    other = made.hers.create(made.readers, 2, PLAN)
+    cleared = swept_dossiers(world, monkeypatch)
+    made.hers.order(made.id, statements.Destroy)
+    made.hers.order(other.id, statements.Destroy)
+    deposit.sweep(world.records, world.objects)
+    assert cleared == [other.id]

@@ -16,7 +16,14 @@ from vault.switch import Stage
 
 GROWING: Final = ("outbox", "history", "statements", "switches", "changes", "objects", "sessions", "invites")
 # What is on its way or late just now: such an index holds no more lines than there is work.
-SHORT: Final = ("outbox_due", "outbox_turns", "outbox_waiting", "switches_late", "switches_newly_late")
+SHORT: Final = (
+    "outbox_due",
+    "outbox_turns",
+    "outbox_waiting",
+    "switches_late",
+    "switches_newly_late",
+    "switches_unswept",
+)
 # Asked by an operator's command, a restore or a backup, and by nothing that anybody waits for.
 OPERATORS: Final = {
     "all_changes",

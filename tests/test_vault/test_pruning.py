@@ -3,7 +3,7 @@
 import pytest
 
 from tests.world import Dossier, World, an_armed_dossier, until
-from vault import pruning, statements
+from vault import accounts, pruning, statements
 from vault.clock import DAY, HOUR
 from vault.couriers import PermanentFailure
 from vault.letters import LetterKind
@@ -130,6 +130,21 @@ def test_whoever_is_told_of_a_change_that_waits_counts_as_told_for_ever(world: W
     another_letter(world)
     prune(world)
     assert world.records.letters_about(change, LetterKind.CHANGE_ASKED.value) == told
+
+
+def test_whoever_was_told_that_an_address_goes_counts_as_told_while_it_waits(world: World) -> None:
+    made = an_armed_dossier(world)
+    made.hers.confirm("second@example.org")
+    gone = world.records.addresses_of(made.hers.account.id)[1]
+    accounts.remove_address(world.records, world.custodian, made.hers.account, gone.id)
+    world.pass_time(4 * world.tick)
+    (change,) = world.records.changes_of_account(made.hers.account.id)
+    told = world.records.letters_about(change.hash, LetterKind.CHANGE_ASKED.value)
+    assert made.hers.account.id in {account for account, _ in told}
+    later(world, 2 * KEPT)
+    another_letter(world)
+    prune(world)
+    assert world.records.letters_about(change.hash, LetterKind.CHANGE_ASKED.value) == told
 
 
 def test_who_was_told_of_an_outage_hears_that_it_is_over_however_long_it_lasted(world: World) -> None:

@@ -16,6 +16,8 @@ DROP INDEX switches_due;
 CREATE INDEX switches_due ON switches (due, dossier) WHERE due IS NOT NULL;
 DROP INDEX switches_behind;
 CREATE INDEX switches_late ON switches (era, dossier) WHERE stage IN ('reminded', 'warned', 'grace');
+ALTER TABLE switches ADD COLUMN swept BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX switches_unswept ON switches (swept, dossier) WHERE stage = 'destroyed' AND swept >= 0;
 CREATE INDEX switches_armed ON switches (stage) WHERE stage = 'armed';
 CREATE INDEX switches_newly_late ON switches (crowd, entered, stage, renewals)
     WHERE stage = 'reminded' AND renewals = 0;

@@ -173,6 +173,29 @@ class Switches(Rows):
             for row in self.db.all("SELECT dossier FROM switches WHERE stage = :stage", stage=stage.value)
         ]
 
+    def unswept_dossiers(self, lived: int, limit: int) -> list[tuple[str, int]]:
+        """`(dossier, swept)` of some destroyed dossiers that are to be cleared away by now and have no objects left:
+        `swept` is the `lived` from which on it is time."""
+        return [
+            (str(row["dossier"]), int(row["swept"]))
+            for row in self.db.all(
+                "SELECT dossier, swept FROM switches WHERE stage = 'destroyed' AND swept >= 0 AND swept <= :lived "
+                "AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.dossier = switches.dossier) "
+                "ORDER BY swept, dossier LIMIT :limit",
+                lived=lived,
+                limit=limit,
+            )
+        ]
+
+    def note_swept(self, dossier: str, seen: int, again: int | None) -> None:
+        """It was cleared away; `again` from this `lived` on, or never."""
+        self.db.run(
+            "UPDATE switches SET swept = :again WHERE dossier = :dossier AND swept = :seen",
+            dossier=dossier,
+            seen=seen,
+            again=-1 if again is None else again,
+        )
+
     def count_stages(self) -> dict[str, int]:
         return {
             str(row["stage"]): int(row["many"])
