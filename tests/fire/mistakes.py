@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from tests.world import Dossier
-from vault import holds, ledger, outbox, parcels, release, service, statements, switch, watch
+from vault import cooling, holds, ledger, outbox, parcels, release, service, statements, switch, watch
 from vault.couriers import Parcel
 from vault.errors import AfterwordError
 from vault.service import Moment
@@ -232,6 +232,20 @@ def a_crowd_that_nobody_counts(plant: pytest.MonkeyPatch, made: Dossier) -> None
 
 def a_server_that_forgot_gives_nobody_a_new_ladder(plant: pytest.MonkeyPatch, made: Dossier) -> None:
     plant.setattr(watch, "give_time_again", lambda *given: None)
+
+
+def a_setback_gives_time_only_to_whom_it_was_shown(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    plant.setattr(Records, "is_after_setback", lambda self, life: False)
+
+
+def a_forgotten_cancellation_stays_forgotten(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    cooled = cooling.has_cooled
+    plant.setattr(
+        cooling,
+        "has_cooled",
+        lambda records, now, change: cooled(records, replace(now, life=change.life), change),
+    )
+    plant.setattr(cooling, "_tell_anew", lambda *given: None)
 
 
 def a_restored_server_gives_nobody_a_new_ladder(plant: pytest.MonkeyPatch, made: Dossier) -> None:

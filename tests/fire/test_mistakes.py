@@ -4,6 +4,7 @@ Rule of this room: a scene passes on the engine as it is and fails with its mist
 proves nothing.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -232,6 +233,18 @@ def a_crowd_waits_once(made: Dossier) -> None:
     assert 2 * made.plan.grace // TICK <= lived <= 2 * made.plan.grace // TICK + 5
 
 
+def a_forgotten_cancellation_costs_a_whole_cooling_time(made: Dossier) -> None:
+    change = made.hers.order(made.id, statements.Destroy)
+    live(made, 40)
+    image = made.world.snapshot()
+    made.hers.order(made.id, statements.Cancel, change=change)
+    seen, _ = made.hers.check_in()
+    made.world.rewind(Snapshot(image.database, copy.copy(made.world.clock), image.objects))
+    made.hers.check_in(made.hers.checkin_request(made.hers.account.seq + 5, seen.decode()))
+    cooling = made.cooling // TICK
+    assert cooling - 1 <= until(made, Stage.DESTROYED, cooling + 3)
+
+
 SCENES: dict[str, Callable[[Dossier], None]] = {
     scene.__name__: scene
     for scene in (
@@ -249,6 +262,7 @@ SCENES: dict[str, Callable[[Dossier], None]] = {
         a_hold_counts_for_the_climb_it_was_signed_in,
         a_check_in_ends_a_hold,
         a_crowd_waits_once,
+        a_forgotten_cancellation_costs_a_whole_cooling_time,
     )
 }
 
@@ -277,6 +291,10 @@ MISTAKES = [
     (mistakes.a_hold_that_outlives_the_check_in, a_check_in_ends_a_hold),
     (mistakes.a_crowd_that_waits_twice, a_crowd_waits_once),
     (mistakes.a_crowd_that_nobody_counts, a_crowd_waits_once),
+    (
+        mistakes.a_forgotten_cancellation_stays_forgotten,
+        a_forgotten_cancellation_costs_a_whole_cooling_time,
+    ),
 ]
 
 
