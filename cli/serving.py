@@ -203,11 +203,13 @@ def watch(settings: Settings, parent: int | None, pulse: int | None, address: st
     vault = compose.open_vault(settings)
     compose.remember_url(vault)
     door = compose.door(vault, address or address_here(settings), PROBE_PATIENCE)
-    chores = [Chore("look", rounds.examiner(vault), rounds.CHECKED)]
+    look = rounds.examiner(vault)
+    chores = [Chore("look", look, rounds.CHECKED)]
     if settings.heartbeat_url is not None:
         outside = Heartbeat(settings.heartbeat_url, settings.probe_proxy)
         chores.append(Chore("heartbeat", rounds.heartbeat(vault, outside), FRESH_TICKS * settings.tick))
     _ready()
+    look(beat)
     run_watch(
         rounds.watch_ticker(vault, terminal.warn),
         settings.tick,

@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import signal
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import urllib3
 from rehearsal import COLLEAGUES, TITLE, fall_silent, moves, stage_of, wait_for_stage
 from theatre import Cast, Frozen, read, same_files, until
 
@@ -122,6 +127,54 @@ def test_whoever_runs_a_server_hears_when_nobody_gets_through_and_when_they_do_a
         assert not [letter for letter in cast.mail.letters if "for a day" in read(letter)]
     outside.shutdown()
     outside.server_close()
+
+
+def spoil(database: Path) -> None:
+    """A bit that fell over in a sector, as SQLite sees it: an index of a vital table is not what it says it is."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        changed = db.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE INDEX holds_of_dossier ON holds (ladder, dossier)' "
+            "WHERE name = 'holds_of_dossier'"
+        )
+        assert changed.rowcount == 1
+
+
+def test_a_server_whose_database_was_spoilt_moves_nothing_until_a_backup_is_restored(
+    prepared: Frozen, stage: Stage
+) -> None:
+    with stage(prepared) as cast:
+        ana, server = cast["Ana"], cast.server
+        ana.type("arm", TITLE)
+        armed = moves(cast)[-1]
+        assert armed.after == "armed"
+        until(lambda: served(cast) - armed.served > 1_000, "a second of her hour")
+        watch = until(lambda: server.parts().get("watch"), "the watch")
+        os.kill(watch, signal.SIGSTOP)
+        # Due now, as soon as any watch ticks.
+        fall_silent(ana)
+        spoil(server.folder / "afterword.db")
+        os.kill(watch, signal.SIGKILL)
+        until(lambda: "watch ended (exit 9)" in "\n".join(server.lines), "the new watch to find it out")
+        assert moves(cast)[-1] == armed
+        assert "restore a backup" in "\n".join(server.lines)
+        until(lambda: health_of(server.url) == 503, "the server to say that it is not well")
+        # Nobody gave up: another is started, examines it first as well, and leaves it alone.
+        until(
+            lambda: "\n".join(server.lines).count("watch ended (exit 9)") > 1, "another watch to find it out"
+        )
+        assert moves(cast)[-1] == armed
+        assert health_of(server.url) == 503
+        assert not [letter for letter in cast.mail.to(ana.address) if "time to check in" in read(letter)]
+
+
+def served(cast: Cast) -> int:
+    with closing(sqlite3.connect(f"file:{cast.server.folder}/afterword.db?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT served FROM service").fetchone()[0])
+
+
+def health_of(url: str) -> int:
+    return urllib3.request("GET", f"{url}/api/v1/health", timeout=10, retries=False).status
 
 
 def test_a_server_comes_back_from_a_backup_and_every_switch_begins_its_whole_ladder(
