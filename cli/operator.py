@@ -15,6 +15,7 @@ from cli import terminal
 from cli.glance import show
 from cli.serving import address_here, deliver, server_options, watch, web, write_invite
 from cli.serving import serve as serve
+from vault.clock import SECOND, SystemClock
 from vault.errors import NotFound, Refused
 from vault.settings import Settings, read_settings, read_size
 
@@ -192,9 +193,15 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
 
     Needs the server key in AFTERWORD_SERVER_KEY_FILE. Every armed switch begins its whole ladder anew.
     """
-    from vault import founding
+    from vault import backups, founding
 
-    begun, back = founding.restore(settings, source, anyway=anyway)
+    wall = SystemClock().wall()
+    # What is chosen here is what is restored, whatever is written into the folder meanwhile.
+    file = backups.newest(source, wall) if source.is_dir() else source
+    at = backups.begun_at(file)
+    said = "whose name has no date" if at is None else f"of {terminal.local(at)}, {_age(wall - at)}"
+    terminal.say(f"What is restored is {file}, {said}.")
+    begun, back = founding.restore(settings, file, anyway=anyway)
     for key in back.lost:
         dossier, _, name = key.partition("/")
         terminal.warn(f"object {name} of dossier {dossier} is lost.")
@@ -216,6 +223,12 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
             f"whole ladder anew: {begun}. "
             f"Start it, with AFTERWORD_SERVER_KEY_FILE as it is now: afterword serve --data {settings.data}"
         ),
+    )
+
+
+def _age(ms: int) -> str:
+    return (
+        f"{terminal.length(ms)} old" if ms >= SECOND else "just made, or dated ahead of this computer's clock"
     )
 
 

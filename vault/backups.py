@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, BinaryIO, Final
 import msgspec
 
 from vault import age, cooling, watch
+from vault.clock import DAY
 from vault.custodian import Custodian
 from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
 from vault.service import Moment
@@ -29,6 +31,7 @@ from vault.switch import Stage
 
 BLOCK: Final = 4 * 1024 * 1024
 MAGIC: Final = b"afterword/backup/v1\n"
+_NAME: Final = re.compile(r"afterword-([0-9]{1,15})\.backup", re.ASCII)
 _RESTORED: Final = (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE)
 
 
@@ -97,6 +100,32 @@ def back_up(
             "Bring them back from an older backup."
         )
     return Copied(target, copied, len(names))
+
+
+def newest(folder: Path, wall: int) -> Path:
+    """The backup in `folder` that was begun last by its name, which a clock on a wall wrote: what that cannot have
+    written yet is refused, and so is guessing. `wall` in ms UTC."""
+    dated = {at: file for file in folder.glob("*.backup") if (at := begun_at(file)) is not None}
+    if not dated:
+        raise NotFound(
+            f"There is no backup in {folder}; one that bears another name than afterword-NUMBER.backup is restored by "
+            "giving the file itself.",
+            code="no-backup",
+        )
+    last = max(dated)
+    if last > wall + DAY:
+        raise Refused(
+            f"Which backup in {folder} is the newest cannot be told: {dated[last].name} is of a day to come, so a "
+            "clock was wrong, that server's or this computer's. Look at what was written when, and give the file itself.",
+            code="unclear-newest",
+        )
+    return dated[last]
+
+
+def begun_at(file: Path) -> int | None:
+    """When this backup was begun by its server's clock (ms UTC), if its name still says so."""
+    found = _NAME.fullmatch(file.name)
+    return None if found is None else int(found[1])
 
 
 def open_backup(file: Path, key: age.Identity, target: Path) -> None:

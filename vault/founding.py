@@ -15,7 +15,7 @@ from vault import age, backups, custodian, soundness
 from vault.backups import Copied
 from vault.clock import SystemClock
 from vault.compose import assemble, require_server
-from vault.errors import Conflict, NoSpace, NotFound, Refused, Untrusted
+from vault.errors import Conflict, NoSpace, Refused, Untrusted
 from vault.keyfile import forget_drafts, read_key, write_key
 from vault.settings import Settings
 from vault.storage.database import Database, file_of, open_database
@@ -82,9 +82,7 @@ def restore(settings: Settings, source: Path, *, anyway: bool = False) -> tuple[
     How many switches begin their ladder anew, and what became of the objects. Interrupted, it can be run again.
     `anyway`: even though objects are lost.
     """
-    file = max(source.glob("*.backup"), default=None) if source.is_dir() else source
-    if file is None:
-        raise NotFound(f"There is no backup in {source}.", code="no-backup")
+    file = backups.newest(source, SystemClock().wall()) if source.is_dir() else source
     target = file_of(settings.database)
     with _draft(target) as draft:
         # A log without its database would be taken for the new one's, and spoil it.

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from cli import terminal
 from cli.main import invoke
 from tests.detour import a_proxy
 from tests.world import World, an_armed_dossier
 from vault import backups, compose, founding, keeping, wire
 from vault.backups import Copied
+from vault.clock import DAY
 from vault.couriers.probe import Door
 from vault.settings import read_settings
 
@@ -380,6 +382,26 @@ def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_it
     assert "afterword: not-empty" in capsys.readouterr().err
     after.records.db.close()
     assert {path.name for path in back.iterdir()} == {"afterword.db", "objects"}
+
+
+def test_a_restore_says_first_which_backup_it_takes_and_of_when(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    run("backup", str(kept), "--data", str(data))
+    monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
+    (made,) = kept.glob("*.backup")
+    three_days_ago = int(made.name.split("-")[1].split(".")[0]) - 3 * DAY
+    older = made.rename(kept / f"afterword-{three_days_ago}.backup")
+    # What another clock wrote has a digit less, and comes last in the alphabet.
+    (kept / "afterword-999000000000.backup").write_bytes(b"of 2001")
+    capsys.readouterr()
+    assert run("restore", str(kept), "--data", str(tmp_path / "back"), "--json") == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == f"What is restored is {older}, of {terminal.local(three_days_ago)}, 3d old."
+    by_hand = older.rename(kept / "by hand.backup")
+    assert run("restore", str(by_hand), "--data", str(tmp_path / "again")) == 0
+    assert "by hand.backup, whose name has no date." in capsys.readouterr().err
 
 
 def test_a_log_that_another_database_left_behind_stops_a_restore(

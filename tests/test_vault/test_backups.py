@@ -11,7 +11,7 @@ from tests.world import Dossier, Person, World, an_armed_dossier
 from vault import accounts, age, backups, deposit, keeping, statements, wire
 from vault.backups import Copied
 from vault.clock import DAY, HOUR
-from vault.errors import Damaged, Malformed, Refused, Unauthenticated, Untrusted
+from vault.errors import Damaged, Malformed, NotFound, Refused, Unauthenticated, Untrusted
 from vault.plans import DEFAULT_PLAN
 from vault.statements import Login
 from vault.storage.records import Records
@@ -315,3 +315,28 @@ def test_a_backup_removes_what_a_killed_one_left_half_written(world: World, tmp_
     (tmp_path / "afterword-1.backup").write_bytes(b"an older one")
     made = back_up(world, tmp_path)
     assert {path.name for path in tmp_path.glob("afterword-*")} == {"afterword-1.backup", made.file.name}
+
+
+def test_the_newest_of_a_folder_is_the_one_with_the_highest_number_and_not_the_last_of_the_alphabet(
+    tmp_path: Path,
+) -> None:
+    """A clock that was lost, and stood in 2001, wrote a digit less."""
+    names = ["afterword-1700000000000.backup", "afterword-999000000000.backup", "by hand.backup"]
+    for name in [*names, "afterword-1800000000000.backup.part"]:
+        (tmp_path / name).write_bytes(b"")
+    assert backups.newest(tmp_path, 1_750_000_000_000).name == "afterword-1700000000000.backup"
+
+
+def test_a_backup_of_a_day_to_come_is_never_taken_for_the_newest(tmp_path: Path) -> None:
+    for number in (1_700_000_000_000, 4_000_000_000_000):
+        (tmp_path / f"afterword-{number}.backup").write_bytes(b"")
+    with pytest.raises(Refused, match=r"4000000000000\.backup is of a day to come") as refusal:
+        backups.newest(tmp_path, 1_750_000_000_000)
+    assert refusal.value.code == "unclear-newest"
+
+
+def test_a_backup_that_was_renamed_is_restored_only_when_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "by hand.backup").write_bytes(b"")
+    assert backups.begun_at(tmp_path / "by hand.backup") is None
+    with pytest.raises(NotFound, match="by giving the file itself"):
+        backups.newest(tmp_path, 1_750_000_000_000)
