@@ -17,7 +17,7 @@ from tests.world import TICK, Snapshot
 from vault import accounts, backups, release, statements, testimony, wire
 from vault.errors import AfterwordError
 from vault.statements import Acknowledgement
-from vault.switch import Stage
+from vault.switch import LATE, Stage
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class Setbacks(Witness):
         self.lost = [each for each in (*self.captured, *self.lost) if each not in old.captured]
         self.captured = list(old.captured)
         self.owed = set(self.people)
-        self.anew, self.life = set(), ""
+        self.life = ""
+        self.anew = {row[0] for row in self.sql("SELECT dossier FROM switches, service WHERE anew = life")}
         if by_operator:
             backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
             must(self.sql("SELECT life FROM service")[0][0] != life, "S8", "a restore begins a new life")
@@ -173,6 +174,11 @@ class Setbacks(Witness):
         must(now != kept.life, "S8", "the life goes on in which something was forgotten")
         if now != life:
             self.anew = set()
+            for truth in self.truth.values():
+                # Of these switches too a check-in may be missing.
+                truth.owed = truth.stage is Stage.ARMED or truth.stage in LATE
+            # Any of them may have been cancelled in what was lost.
+            self.asked = dict.fromkeys(self.asked, (self.real, self.gaps))
         # From here on what was captured of this person is old again.
         self.captured += [each for each in self.lost if each.who == name and each.numbered]
         self.lost = [each for each in self.lost if each.who != name]

@@ -72,6 +72,7 @@ class Truth:
     paused_for: int = 0
     held: list[Hold] = field(default_factory=list)
     signed: set[int] = field(default_factory=set)  # who waits for a second signature
+    owed: bool = False  # a setback was proved, and its ladder may lack a check-in
 
     def held_since(self, start: float, now: float, slack: Callable[[int], int]) -> float:
         """How much of the time from `start` to `now` was surely held: a hold too runs on for some ticks into a gap."""
@@ -100,6 +101,7 @@ class Row:
     plan: Plan
     epoch: int
     release: bytes | None
+    anew: str | None = None
 
 
 class Witness:
@@ -117,6 +119,7 @@ class Witness:
         self.address_gone = False
         self.life = ""
         self.seen: tuple[int, ...] = ()
+        self.anew: set[str] = set()  # which were given all their time again in this life of the server
         self.told: set[tuple[str, str]] = set()  # (dossier, account) of release letters that arrived
         self.names: dict[tuple[str, str], str] = {}  # (letter, address): its message id
         self.look()
@@ -126,10 +129,10 @@ class Witness:
 
     def rows(self) -> dict[str, Row]:
         found = self.sql(
-            "SELECT s.dossier, s.stage, s.every, s.remind, s.warn, s.grace, d.epoch, r.envelope FROM switches s "
+            "SELECT s.dossier, s.stage, s.every, s.remind, s.warn, s.grace, d.epoch, r.envelope, s.anew FROM switches s "
             "JOIN dossiers d ON d.id = s.dossier LEFT JOIN releases r ON r.dossier = s.dossier"
         )
-        return {row[0]: Row(Stage(row[1]), Plan(*row[2:6]), row[6], row[7]) for row in found}
+        return {row[0]: Row(Stage(row[1]), Plan(*row[2:6]), *row[6:]) for row in found}
 
     def stages(self) -> dict[str, Stage]:
         return {dossier: Stage(name) for dossier, name in self.sql("SELECT dossier, stage FROM switches")}
@@ -154,6 +157,11 @@ class Witness:
             must((row.release is not None) == (row.stage is Stage.RELEASED), "S6", "a release is not whole")
             if truth.release is not None:
                 must(row.stage is Stage.RELEASED and row.release == truth.release, "S3", "a release reverted")
+            if truth.owed and row.anew == life:
+                # Whatever it says, from here on all the time must be lived.
+                must(row.stage is Stage.ARMED, "S1", f"nothing was given again to one in {row.stage}")
+                self.begins_anew(truth)
+                self.anew.add(dossier)
             if row.stage is not truth.stage:
                 self._moved(dossier, truth, row)
             elif row.stage is Stage.ARMED:
@@ -169,6 +177,7 @@ class Witness:
     def _moved(self, dossier: str, truth: Truth, row: Row) -> None:
         stage = row.stage
         if stage in LATE or stage is Stage.RELEASED:
+            must(not truth.owed, "S1", f"{truth.stage} ran out as if nothing had been forgotten")
             self._elapsed(truth, stage)
         elif stage is Stage.DESTROYED:
             self.effective(f"{dossier}:destroy")
@@ -237,7 +246,7 @@ class Witness:
         must(self.real - at >= COOLING - self.slack(gaps), "S13", f"{key} did not cool")
 
     def came_alive(self, truth: Truth) -> None:
-        truth.alive, truth.gaps_alive = self.real, self.gaps
+        truth.alive, truth.gaps_alive, truth.owed = self.real, self.gaps, False
         truth.least, truth.longest = list(truth.plan.dwells()), truth.plan.every
 
     def begins_anew(self, truth: Truth) -> None:
