@@ -116,7 +116,7 @@ def newest(folder: Path, wall: int) -> Path:
     if last > wall + DAY:
         raise Refused(
             f"Which backup in {folder} is the newest cannot be told: {dated[last].name} is of a day to come, so a "
-            "clock was wrong, that server's or this computer's. Look at what was written when, and give the file itself.",
+            "clock was wrong, that server's or this computer's. See what was written when, and give the file itself.",
             code="unclear-newest",
         )
     return dated[last]
