@@ -43,12 +43,30 @@ def test_the_architecture_draws_the_switch_from_its_table() -> None:
     assert f"```mermaid\n{diagram()}```" in TEXT
 
 
-def test_the_architecture_names_every_room_of_the_import_rule() -> None:
+def test_the_table_of_floors_has_every_room_of_the_core_and_no_other() -> None:
+    table = TEXT.partition("| floor | rooms |")[2].partition("\n\n")[0]
+    rooms = [line.split(" | ")[1] for line in table.splitlines()[2:]]
+    named = re.findall(r"`(\w+)`", " ".join(rooms))
+    assert sorted(named) == sorted(
+        path.stem for path in (ROOT / "vault").glob("*.py") if path.stem != "__init__"
+    )
+    for folder in ("vault/storage/", "vault/couriers/", "web/", "cli/"):
+        assert f"`{folder}`" in table
+
+
+def test_the_floors_stand_in_the_order_of_the_import_rule() -> None:
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(each for each in rules if each["type"] == "layers")["layers"]
-    rooms = {name for layer in layers for name in re.findall(r"vault\.(\w+)", layer)}
-    unnamed = {room for room in rooms if not re.search(rf"\b{room}\b", TEXT)}
-    assert unnamed <= {"letters_en", "letters_es"}
+    depth = {name: at for at, layer in enumerate(layers) for name in re.findall(r"vault\.(\w+)", layer)}
+    table = TEXT.partition("| floor | rooms |")[2].partition("\n\n")[0]
+    above = -1
+    for line in table.splitlines()[2:]:
+        floor = [
+            depth[name] for name in re.findall(r"`(?:vault/)?(\w+)/?`", line.split(" | ")[1]) if name in depth
+        ]
+        if floor:
+            assert min(floor) > above, line
+            above = max(floor)
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)

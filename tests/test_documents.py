@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fire import mistakes
+from bench import __main__ as bench
+from tests.fire import mistakes, readers
 
 ROOT = Path(__file__).parent.parent
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -89,3 +90,26 @@ def test_what_the_last_full_run_counted_is_what_the_tests_count() -> None:
             calls = r"""(?:\btally\.|(?<![.\w]))count\("([^"]+)\""""
             counted |= set(re.findall(calls, path.read_text(encoding="utf-8")))
     assert told - {"planted mistakes that were found"} == counted
+
+
+def test_the_readers_that_get_fewer_inputs_than_the_others_are_named_with_their_numbers() -> None:
+    found = readers.parsers()
+    usual = max(each.full for each in found.values())
+    fewer = {name: each.full for name, each in found.items() if each.full < usual}
+    told = " ".join(section("The last full run").split())
+    assert f"the {len(found)} readers gets {usual:,} altered inputs" in told
+    names = [f"`{name}`" for name in fewer]
+    numbers = [f"{number:,}" for number in fewer.values()]
+    assert f"{', '.join(names[:-1])} and {names[-1]}" in told
+    assert f"get {', '.join(numbers[:-1])} and {numbers[-1]}." in told
+
+
+def test_every_part_of_the_benchmark_stands_where_it_is_said_how_to_run_it_again() -> None:
+    again = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8").partition("\n## Again\n")[2]
+    (parts,) = re.findall(r"one part: ([a-z ]+)$", again, re.MULTILINE)
+    assert parts.split() == list(bench.measures(True))
+
+
+def test_nobody_is_sent_to_an_address_for_reports_that_there_is_not() -> None:
+    assert "to the address in [SECURITY.md]" not in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "privately" in section("Reporting")

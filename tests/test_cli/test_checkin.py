@@ -1,4 +1,5 @@
 import errno
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from cli import disk
 from cli.home import Home
 from test_cli.bureau import Bureau
-from vault import statements, wire
+from vault import statements, watch, wire
 from vault.clock import HOUR
+from vault.errors import StaleSequence
 from vault.statements import CheckIn
 from vault.switch import Stage
 
@@ -105,6 +107,42 @@ def test_the_wrong_passphrase_checks_nobody_in(bureau: Bureau) -> None:
     done = bureau.types("Ana", "checkin", answers=("something else",))
     assert (done.code, done.out) == (6, "")
     assert not [asked for asked, _ in bureau.asked if asked == "POST /check-ins"]
+
+
+def test_a_copied_home_checks_in_beside_the_original_and_needs_the_passphrase_each_time_as_it_does(
+    bureau: Bureau,
+) -> None:
+    id = bureau.armed()
+    shutil.copytree(bureau.folder / "Ana", bureau.folder / "copy")
+    bureau.world.skip(HOUR)
+    for answers in ((), ("something else",)):
+        bureau.asked.clear()
+        assert bureau.types("copy", "checkin", answers=answers).code != 0
+        assert not [asked for asked, _ in bureau.asked if asked == "POST /check-ins"]
+    assert bureau.world.stage(id) is Stage.REMINDED
+    # With the passphrase it is she, as far as anybody can tell; and it is asked for again the next time.
+    assert "Checked in" in bureau.does("checkin", who="copy")
+    assert bureau.world.stage(id) is Stage.ARMED
+    assert bureau.types("copy", "checkin", answers=()).code != 0
+    captured = next(body for asked, body in reversed(bureau.asked) if asked == "POST /check-ins")
+    bureau.world.skip(HOUR)
+    # The original is neither locked out nor taken for a fork, and sees what it did not do itself.
+    assert "in " in bureau.does("status")
+    assert bureau.world.stage(id) is Stage.REMINDED
+    assert "Checked in" in bureau.does("checkin")
+    assert "Checked in" in bureau.does("checkin", who="copy")
+    for who in ("Ana", "copy"):
+        said = bureau.does("history", who=who)
+        assert said.count("you checked in") == 3, said
+        assert "It holds" in said
+    # What the copy once sent is worth nothing when somebody sends it again.
+    bureau.world.skip(HOUR)
+    number = bureau.world.records.account(bureau.ana.account.id).number
+    request = wire.read(captured, wire.CheckInRequest)
+    with pytest.raises(StaleSequence):
+        watch.check_in(bureau.world.records, bureau.world.custodian, request)
+    assert bureau.world.stage(id) is Stage.REMINDED
+    assert bureau.world.records.account(bureau.ana.account.id).number == number
 
 
 def test_from_a_file_it_says_that_only_the_computer_was_proved_alive(bureau: Bureau, tmp_path: Path) -> None:
