@@ -129,8 +129,8 @@ class Witness:
 
     def rows(self) -> dict[str, Row]:
         found = self.sql(
-            "SELECT s.dossier, s.stage, s.every, s.remind, s.warn, s.grace, d.epoch, r.envelope, s.anew FROM switches s "
-            "JOIN dossiers d ON d.id = s.dossier LEFT JOIN releases r ON r.dossier = s.dossier"
+            "SELECT s.dossier, s.stage, s.every, s.remind, s.warn, s.grace, d.epoch, r.envelope, s.anew "
+            "FROM switches s JOIN dossiers d ON d.id = s.dossier LEFT JOIN releases r ON r.dossier = s.dossier"
         )
         return {row[0]: Row(Stage(row[1]), Plan(*row[2:6]), *row[6:]) for row in found}
 
