@@ -113,3 +113,18 @@ def test_every_part_of_the_benchmark_stands_where_it_is_said_how_to_run_it_again
 def test_nobody_is_sent_to_an_address_for_reports_that_there_is_not() -> None:
     assert "to the address in [SECURITY.md]" not in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert "privately" in section("Reporting")
+
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["test", "fire", "bench"])
+def test_what_runs_other_programs_sees_to_it_first_that_they_are_there(target: str) -> None:
+    recipe = MAKEFILE.partition(f"\n{target}: ")[2].partition("\n\n")[0]
+    assert recipe.splitlines()[1] == "\t@$(MAKE) -s tools"
+
+
+def test_the_readme_names_every_program_that_make_installs() -> None:
+    (tools,) = re.findall(r"^TOOLS := (.+)$", MAKEFILE, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")[0].casefold()
+    assert [tool for tool in (*tools.split(), "node") if tool.partition("-")[0] not in readme] == []
