@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ from vault import (
     statements,
     wire,
 )
-from vault.clock import DAY, SECOND
+from vault.clock import DAY, HOUR, SECOND
 from vault.couriers import Accepted, MemoryCourier, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.couriers.probe import Door
 from vault.errors import Damaged, Malformed, Refused
@@ -168,6 +169,28 @@ def test_what_can_wait_leaves_the_last_of_a_disk_to_check_ins(original: compose.
     assert wire.read(answer.data, wire.Problem).code == "no-space"
     assert client.post("/api/v1/nonces").status_code == 200
     assert wire.read(client.post("/api/v1/check-ins", json={}).data, wire.Problem).code == "malformed"
+
+
+def test_an_order_that_can_wait_leaves_the_room_that_uploads_leave(world: World) -> None:
+    made = an_armed_dossier(world)
+    settings = read_settings({"AFTERWORD_LOW_WATER": str(1 << 60)}, data=world.folder)
+    client = create_app(compose.Vault(settings, world.records, world.objects, world.custodian)).test_client()
+    login = statements.Login(world.custodian.hash, made.hers.card.verify_key.hex, made.hers.nonce(), 1)
+    granted = client.post("/api/v1/sessions", json={"login": made.hers.sign(login)})
+    token = wire.read(granted.data, wire.SessionGrant).token
+    here: dict[str, Any] = {"server": world.custodian.hash, "dossier": made.id, "created": world.clock.wall()}
+
+    def code_of(statement: statements.Statement) -> str | None:
+        answer = client.post(
+            f"/api/v1/dossiers/{made.id}/statements",
+            json={"statement": made.hers.sign(statement), "sealed": []},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        return None if answer.status_code == 200 else wire.read(answer.data, wire.Problem).code
+
+    seq = made.hers.account.seq
+    assert code_of(statements.Destroy(seq=seq + 1, **here)) == "no-space"
+    assert code_of(statements.Pause(seq=seq + 1, nonce=made.hers.nonce(), length=HOUR, **here)) is None
 
 
 # Quick under a gun

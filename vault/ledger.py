@@ -17,7 +17,7 @@ from vault.custodian import Custodian
 from vault.errors import AfterwordError, Damaged, NotFound, Refused, StaleSequence
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
-from vault.statements import MAX_AHEAD, Acknowledgement, Roster, Statement
+from vault.statements import MAX_AHEAD, Acknowledgement, CheckIn, Roster, Statement
 from vault.storage.records import Records
 from vault.storage.records.people import Entry
 from vault.storage.records.rows import Account, Stored
@@ -26,6 +26,11 @@ FIRST = "0" * 64
 UNHURRIED: Final = 10_000
 """Links of a chain, from which on an account may say the same thing once a second: each link stays for ever, and a
 life of daily check-ins never comes to this many."""
+AT_ONCE: Final = 16
+"""So many things altogether may such an account say within a second."""
+URGENT: Final = frozenset({"cancel", "checkin", "hold", "pause", "resume"})
+"""Kinds that nothing else she has said, and no lack of room, may stand in the way of."""
+_RECENT: Final = 4 * AT_ONCE
 SHOWN: Final = 100
 """Links after a presented acknowledgement that are answered with."""
 
@@ -67,10 +72,8 @@ def check(
             "afterword join --from-words.",
             code="sequence-too-far",
         )
-    if seq is not None and row.number >= UNHURRIED:
-        last = records.last_statement(account.id, statement.kind, getattr(statement, "dossier", None))
-        if last is not None and _within_a_second(last, now):
-            raise Refused("The same was said a moment ago; wait a second and say it again.", code="too-many")
+    if seq is not None:
+        _require_calm(records, now, row, statement)
     nonce = getattr(statement, "nonce", None)
     if nonce is not None and not records.spend_nonce(
         nonce, custodian.check_nonce(nonce, now.lived, now.life)
@@ -96,6 +99,10 @@ def acknowledge(
     """
     hash = envelope.statement_hash(signed).hex()
     dossier = getattr(statement, "dossier", None)
+    before = records.account(account)
+    if before is not None and getattr(statement, "seq", None) is None and not again:
+        # Bundles and rosters have an order of their own, and do not come by way of `check`.
+        _require_calm(records, now, before, statement)
     row = note(
         records, now, account, statement.kind, seq=getattr(statement, "seq", None), dossier=dossier, hash=hash
     )
@@ -237,6 +244,42 @@ def note(
     seq = max(row.seq, seq or 0)
     records.extend_history(account, seq, number, entry, hash)
     return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
+
+
+def _require_calm(records: Records, now: Moment, account: Account, statement: Statement) -> None:
+    if account.number < UNHURRIED:
+        return
+    kind, dossier = statement.kind, getattr(statement, "dossier", None)
+    last = records.last_statement(account.id, kind, dossier)
+    if kind != CheckIn.kind:
+        said = _just_said(records, now, account)
+        if len(said) >= AT_ONCE and kind not in URGENT:
+            raise Refused("Too much was said in one second; wait a moment and say it again.", code="too-many")
+        last = last or next((each for each in said if (each.kind, each.dossier) == (kind, dossier)), None)
+    if last is not None and _within_a_second(last, now):
+        raise Refused("The same was said a moment ago; wait a second and say it again.", code="too-many")
+
+
+def _just_said(records: Records, now: Moment, account: Account) -> list[Stored]:
+    """What this account was answered within the last second, by the newest links of its chain."""
+    said = []
+    for link in records.newest_links(account.id, _RECENT):
+        try:
+            hash = msgspec.json.decode(link.entry, type=_Said).hash
+            stored = None if hash is None else records.statement(hash)
+        except (msgspec.MsgspecError, Damaged):
+            continue  # what does not read costs nobody their next word
+        if stored is not None and not _within_a_second(stored, now):
+            break
+        if stored is not None:
+            said.append(stored)
+    return said
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What a link says of the statement that it is about, if it is about one."""
+
+    hash: str | None = None
 
 
 def _within_a_second(stored: Stored, now: Moment) -> bool:

@@ -4,6 +4,7 @@ Rule of this room: verified, then checked for freshness, then done, then acknowl
 would be quick under a gun goes to cooling instead.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from vault import (
@@ -20,10 +21,10 @@ from vault import (
     watch,
     wire,
 )
-from vault.clock import DAY, write_duration
+from vault.clock import DAY
 from vault.custodian import Custodian
 from vault.errors import Conflict, NotFound, Refused
-from vault.plans import LONGEST_PAUSE, PAUSE_AT_ONCE
+from vault.plans import PAUSE_AT_ONCE, check_pause
 from vault.service import Moment
 from vault.statements import Statement
 from vault.storage.records import Records
@@ -44,14 +45,23 @@ def submit(
     request: wire.Submission,
     *,
     short: bool,
+    require_room: Callable[[], None] = lambda: None,
 ) -> tuple[bytes, str | None]:
-    """Take any signed order about one dossier; the acknowledgement, and the change if it has to cool."""
+    """Take any signed order about one dossier; the acknowledgement, and the change if it has to cool.
+
+    `require_room` raises NoSpace where only what cannot wait may still be written.
+    """
     signed = request.statement.encode()
     kind = type(statements.peek(signed))
     if kind not in _ORDERS:
         raise Refused("A statement of this kind goes elsewhere.", code="wrong-kind")
     given = ledger.read_person(signed, account, kind)
     sealed = tuple(wire.read_blob(blob) for blob in request.sealed)
+    if kind.kind not in _ALWAYS:
+        with records.reading():
+            known = ledger.answered(records, signed)
+        if known is None:
+            require_room()
     with records.transaction() as now:
         if getattr(given, "dossier", None) != dossier:
             raise NotFound("There is no such dossier.")
@@ -76,6 +86,10 @@ _ORDERS: Final[frozenset[type[Statement]]] = frozenset(
 )  # fmt: skip
 
 
+# A full disk must keep nobody from silencing or taking back what is under way, nor a release from being collected.
+_ALWAYS: Final = ledger.URGENT | {"collected", "contribution"}
+
+
 def _order(
     records: Records,
     custodian: Custodian,
@@ -92,7 +106,7 @@ def _order(
         case statements.Proof():
             _prove(records, now, account, signed, given)
         case statements.Contribution():
-            release.contribute(records, custodian, now, account, signed, given, sealed)
+            release.contribute(records, now, account, signed, given, sealed)
         case statements.Collected():
             release.collect(records, now, account, given)
         case statements.Leave():
@@ -135,11 +149,7 @@ def _order_hers(
                 )
             watch.apply(records, custodian, now, row.id, switch.Arm())
         case statements.Pause(length=length):
-            if length > LONGEST_PAUSE:
-                raise Refused(
-                    f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
-                    code="pause-too-long",
-                )
+            check_pause(length)
             if running and length > PAUSE_AT_ONCE:
                 return cooling.ask(records, custodian, now, row, letters.Change.PAUSE, hash, payload)
             watch.apply(records, custodian, now, row.id, switch.Pause(length))

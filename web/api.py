@@ -68,7 +68,8 @@ def page() -> int:
 
 @bp.before_request
 def leave_room() -> None:
-    """Uploads stop at the low-water mark, what else would grow the database at half of it, and check-ins never."""
+    """Uploads and orders that can wait stop at the low-water mark, what else would grow the database at half of it, and
+    check-ins never."""
     if request.endpoint in _GROWING:
         deposit.require_space(vault().objects, vault().settings.low_water // 2)
 
@@ -287,7 +288,13 @@ def order(dossier: str) -> Response:
     given = body(wire.Submission)
     v = vault()
     acknowledgement, change = orders.submit(
-        v.records, v.custodian, who, known(dossier), given, short=v.settings.short
+        v.records,
+        v.custodian,
+        who,
+        known(dossier),
+        given,
+        short=v.settings.short,
+        require_room=lambda: deposit.require_space(v.objects, v.settings.low_water),
     )
     return acknowledged(who, dossier, acknowledgement, change)
 

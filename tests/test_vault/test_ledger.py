@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -10,8 +11,9 @@ import pytest
 
 from tests.world import Dossier, Person, World, an_armed_dossier, cool, until
 from vault import accounts, envelope, ledger, orders, statements, wire
-from vault.clock import HOUR, MINUTE
+from vault.clock import HOUR, MINUTE, SECOND
 from vault.errors import AfterwordError, Refused, StaleSequence, Untrusted
+from vault.plans import DEFAULT_PLAN
 from vault.statements import Acknowledgement
 from vault.switch import Stage
 
@@ -492,3 +494,95 @@ def test_what_the_ledger_notes_names_nobody(world: World) -> None:
     for word in ("ana", "colleague", "example.org", "phrase"):
         assert word not in said
     assert ledger.FIRST not in said
+
+
+def in_a_long_chain(world: World, monkeypatch: pytest.MonkeyPatch) -> Dossier:
+    made = an_armed_dossier(world)
+    world.pass_time(SECOND)
+    monkeypatch.setattr(ledger, "UNHURRIED", 1)
+    return made
+
+
+def refused_as_too_many(order: Callable[[], object]) -> bool:
+    try:
+        order()
+    except Refused as refused:
+        return refused.code == "too-many"
+    return False
+
+
+def replan(made: Dossier) -> None:
+    made.hers.order(made.id, statements.PlanChange, plan=statements.Dwells(*DEFAULT_PLAN.dwells()))
+
+
+def test_in_a_long_chain_no_kind_of_order_is_taken_twice_in_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_a_long_chain(world, monkeypatch)
+
+    def pause() -> None:
+        made.hers.order(made.id, statements.Pause, length=HOUR)
+
+    def resume() -> None:
+        made.hers.order(made.id, statements.Resume)
+
+    replan(made)
+    pause()
+    resume()
+    assert refused_as_too_many(lambda: replan(made))
+    assert refused_as_too_many(pause)
+    world.pass_time(SECOND)
+    pause()
+    resume()
+    replan(made)
+
+
+def test_in_a_long_chain_the_same_order_for_another_dossier_does_not_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_a_long_chain(world, monkeypatch)
+    other = made.hers.create(made.readers, 1)
+    for each in (made, other):
+        replan(each)
+    assert refused_as_too_many(lambda: replan(other))
+
+
+def test_in_a_long_chain_pushes_and_rosters_come_one_a_second_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_a_long_chain(world, monkeypatch)
+    made.push()
+    assert refused_as_too_many(made.push)
+    world.pass_time(SECOND)
+    made.push()
+
+
+def test_many_orders_at_once_of_a_long_chain_cost_nobody_a_check_in_and_no_pause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_a_long_chain(world, monkeypatch)
+    several = [made.hers.create(made.readers, 1) for _ in range(ledger.AT_ONCE)]
+    assert [refused_as_too_many(lambda each=each: replan(each)) for each in several] == [True] * len(several)
+    made.hers.check_in()
+    made.hers.order(made.id, statements.Pause, length=HOUR)
+
+
+def test_a_short_chain_knows_no_such_limit(world: World) -> None:
+    made = an_armed_dossier(world)
+    for _ in range(3):
+        replan(made)
+
+
+def test_in_a_long_chain_a_damaged_link_costs_nobody_the_next_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_a_long_chain(world, monkeypatch)
+    replan(made)
+    with world.database.transaction():
+        world.database.run(
+            "UPDATE history SET entry = 'no JSON' WHERE number = (SELECT MAX(number) FROM history)"
+        )
+    replan(made)
+    with world.database.transaction():
+        world.database.run("UPDATE statements SET acknowledgement = x'00' WHERE kind = 'plan'")
+    replan(made)

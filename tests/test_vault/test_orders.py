@@ -1,13 +1,14 @@
 """What people order about a dossier, signed."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
 from tests.world import Dossier, Person, World, an_armed_dossier, digest, until
 from vault import age, orders, statements, views, wire
 from vault.clock import HOUR
-from vault.errors import AfterwordError, Malformed, NotFound, Refused, StaleSequence, Untrusted
+from vault.errors import AfterwordError, Malformed, NoSpace, NotFound, Refused, StaleSequence, Untrusted
 from vault.plans import Plan
 from vault.statements import Dwells
 from vault.switch import Stage
@@ -314,3 +315,61 @@ def test_orders_of_one_person_are_numbered_across_dossiers(world: World) -> None
             wire.Submission(made.hers.sign(given)),
             short=False,
         )
+
+
+def submit(made: Dossier, signed: str, require_room: Callable[[], None]) -> tuple[bytes, str | None]:
+    world = made.world
+    given = wire.Submission(signed, ())
+    account = made.hers.account
+    return orders.submit(
+        world.records, world.custodian, account, made.id, given, short=False, require_room=require_room
+    )
+
+
+def full() -> None:
+    raise NoSpace("The server's disk is nearly full.")
+
+
+def signed_order(made: Dossier, kind: type[statements.Statement], **fields: object) -> str:
+    common: dict[str, object] = {
+        "server": made.world.custodian.hash,
+        "dossier": made.id,
+        "seq": made.hers.account.seq + 1,
+        "created": made.world.clock.wall(),
+    }
+    if kind in (statements.Pause, statements.Resume):
+        common["nonce"] = made.hers.nonce()
+    return made.hers.sign(kind(**common, **fields))
+
+
+def test_on_a_full_disk_what_is_under_way_can_still_be_silenced_and_taken_back(world: World) -> None:
+    made = an_armed_dossier(world)
+    change = made.hers.order(made.id, statements.Destroy)
+    submit(made, signed_order(made, statements.Cancel, change=change), full)
+    submit(made, signed_order(made, statements.Pause, length=HOUR), full)
+    submit(made, signed_order(made, statements.Resume), full)
+    assert not world.records.changes_of_dossier(made.id)
+    assert {"cancel", "pause", "resume", "hold", "checkin", "collected", "contribution"} == orders._ALWAYS
+
+
+@pytest.mark.parametrize("kind", [statements.PlanChange, statements.Destroy, statements.Arm])
+def test_on_a_full_disk_an_order_that_can_wait_is_refused_and_leaves_nothing(
+    world: World, kind: type[statements.Statement]
+) -> None:
+    made = an_armed_dossier(world)
+    fields: dict[str, object] = {}
+    if kind is statements.PlanChange:
+        fields = {"plan": Dwells(*PLAN.dwells())}
+    if kind is statements.Arm:
+        fields = {"epoch": 1, "anyway": False}
+    signed = signed_order(made, kind, **fields)
+    before = made.hers.account
+    assert code_of(lambda: submit(made, signed, full)) == "no-space"
+    assert made.hers.account == before
+
+
+def test_on_a_full_disk_an_order_that_was_taken_before_gets_its_answer_again(world: World) -> None:
+    made = an_armed_dossier(world)
+    signed = signed_order(made, statements.PlanChange, plan=Dwells(*PLAN.dwells()))
+    first = submit(made, signed, lambda: None)
+    assert submit(made, signed, full) == first

@@ -332,6 +332,15 @@ class People(Rows):
             number=number,
         )
 
+    def newest_links(self, account: str, limit: int) -> list[Entry]:
+        """Those that read, the newest first."""
+        return self._readable(
+            Entry,
+            "SELECT number, entry, hash FROM history WHERE account = :account ORDER BY number DESC LIMIT :limit",
+            account=account,
+            limit=limit,
+        )
+
     def history(self, account: str, after: int, limit: int) -> list[Entry]:
         return [
             take(row, Entry)
