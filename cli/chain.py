@@ -11,7 +11,7 @@ from vault import envelope, identity, statements, wire
 from vault.envelope import VerifyKey
 from vault.errors import AfterwordError, Malformed, Untrusted
 from vault.identity import ContactCard
-from vault.rosters import FORGED, read_chain
+from vault.rosters import FORGED, FORKED, ROLLED_BACK, read_chain
 from vault.statements import Head, Roster
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def fetch_rosters(
         raise Untrusted(
             f"The server shows {len(shown)} rosters of dossier {dossier[:8]} and {len(known)} were seen here before: "
             "it has gone back to an older state. Ask its operator before you do anything.",
-            code="roster-rolled-back",
+            code=ROLLED_BACK,
         )
     if any(old != new for old, new in zip(known, shown, strict=False)):
         raise Untrusted(
             f"The server shows another roster of dossier {dossier[:8]} than before; do nothing with this dossier "
             "until you have spoken with the others.",
-            code="roster-forked",
+            code=FORKED,
         )
     return rosters
 

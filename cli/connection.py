@@ -42,7 +42,7 @@ _BY_CODE: Final[dict[str, type[AfterwordError]]] = {
     "over-quota": errors.OverQuota,
     **dict.fromkeys(
         (
-            "busy", "conflict", "head-conflict", "invite-used", "objects-missing", "roster-conflict", "stale-epoch",
+            "busy", "conflict", "head-conflict", "invite-used", "objects-missing",
             "stale-nonce", "stale-version", "wrong-epoch", "wrong-offset", "wrong-roster",
         ),
         errors.Conflict,

@@ -23,11 +23,11 @@ from cli.session import STALE_PROOF, Session, clock_off, learn_dossiers, learn_l
 from cli.status import LACKING, Standing, standing
 from vault import wire
 from vault.errors import AfterwordError
+from vault.settings import NEARLY_FULL
 
 PACKAGES: Final = ("vault", "cli", "web")
 LITTLE_SPACE: Final = 1_000_000_000
 NO_SPACE: Final = 50_000_000
-NEARLY_FULL: Final = 80
 _REFUSED: Final = 3
 
 

@@ -21,7 +21,7 @@ from cli.status import LACKING
 from vault import statements, wire
 from vault.clock import read_duration, write_duration
 from vault.errors import BadUsage, NotFound, Refused
-from vault.plans import LONGEST_PAUSE, Plan
+from vault.plans import Plan, check_pause
 from vault.statements import Dwells
 
 
@@ -158,11 +158,7 @@ def length_until(end: datetime | int, now: int) -> int:
         length = end
     elif (length := int(end.timestamp() * 1000) - now) <= 0:
         raise BadUsage(f"{end:%Y-%m-%d %H:%M} is over already; choose a later date.", code="bad-until")
-    if length > LONGEST_PAUSE:
-        raise Refused(
-            f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
-            code="pause-too-long",
-        )
+    check_pause(length)
     return length
 
 

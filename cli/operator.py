@@ -17,13 +17,12 @@ from cli.serving import address_here, deliver, server_options, watch, web, write
 from cli.serving import serve as serve
 from vault.clock import SECOND, SystemClock
 from vault.errors import NotFound, Refused
-from vault.settings import Settings, read_settings, read_size
+from vault.settings import NEARLY_FULL, Settings, read_settings, read_size
 
 if TYPE_CHECKING:
     from vault.compose import Vault
     from vault.keeping import Held
 
-NEARLY_FULL: Final = 80  # per cent of a quota
 _REFUSED: Final = 3
 
 
@@ -174,7 +173,13 @@ def backup(settings: Settings, folder: Path, as_json: bool) -> None:
 
     vault = _open(settings)
     made = backups.back_up(
-        vault.records.db, vault.records, vault.objects, vault.custodian, settings.data, folder
+        vault.records.db,
+        vault.records,
+        vault.objects,
+        vault.custodian,
+        settings.data,
+        folder,
+        reserve=settings.low_water,
     )
     terminal.answer(
         {"file": str(made.file), "copied": made.copied, "objects": made.objects},

@@ -70,7 +70,8 @@ def find_own(session: Session, name: str) -> KnownDossier:
     known = find(session, name)
     if known.role != "journalist":
         raise Refused(
-            "You are a collaborator of this dossier; only its journalist can do this.", code="not-journalist"
+            "You are a collaborator of this dossier; only its journalist can do this.",
+            code="not-a-journalist",
         )
     return known
 

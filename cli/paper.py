@@ -4,12 +4,11 @@ Rule of this room: words are on the screen as briefly as may be, and never in a 
 """
 
 import secrets
-import unicodedata
 from typing import Final
 
 from cli import terminal
 from vault.errors import Malformed, Refused
-from vault.identity import Language, RootSeed
+from vault.identity import Language, RootSeed, fold
 
 ASKED_BACK: Final = 3
 _TRIES: Final = 3
@@ -32,7 +31,7 @@ def show_words(root: RootSeed, language: Language, address: str) -> None:
         terminal.clear()
     for place in sorted(secrets.SystemRandom().sample(range(24), ASKED_BACK)):
         for left in reversed(range(_TRIES)):
-            if _plain(terminal.ask(f"Word {place + 1}")) == _plain(words[place]):
+            if fold(terminal.ask(f"Word {place + 1}")) == fold(words[place]):
                 break
             if not left:
                 raise Refused(
@@ -61,9 +60,3 @@ def ask_words() -> RootSeed:
                 terminal.clear()
             return root
     raise AssertionError
-
-
-def _plain(word: str) -> str:
-    """Without case and accents, as in the lists no two words differ by those alone."""
-    apart = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))

@@ -13,6 +13,7 @@ from cli.chain import SignedRoster
 from vault import envelope, identity, statements, wire
 from vault.errors import AfterwordError, Refused, Untrusted
 from vault.identity import ContactCard
+from vault.rosters import ROLLED_BACK
 from vault.statements import CheckIn, Release
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def open_case(home: "Home", remote: "Remote", dossier: str) -> Case:
         raise Untrusted(
             f"The last check-in knew roster {covered.epoch} and the server releases roster {release.epoch}: it has "
             "gone back to an older state. Ask its operator.",
-            code="roster-rolled-back",
+            code=ROLLED_BACK,
         )
     promises.keep_release(home, dossier, released)
     compared = any(known.compared is not None for known in pinned)

@@ -15,11 +15,9 @@ from cli.terminal import Progress, number, size
 from vault import stream
 from vault.errors import OverQuota, Refused
 from vault.identity import DedupKey
+from vault.settings import NEARLY_FULL
 from vault.stream import OBJECT_SIZE, SLICE_SIZE
 from vault.wire import AccountState
-
-NEARLY_FULL: Final = 80
-"""Per cent of the quota."""
 
 _FEWER: Final = 2
 _WORTH_A_WORD: Final = 10

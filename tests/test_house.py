@@ -47,6 +47,16 @@ def test_every_code_of_an_error_is_explained_to_people() -> None:
     assert {code: where for code, where in missing.items() if code not in documented()} == {}
 
 
+def test_every_code_on_the_page_of_codes_is_one_that_the_program_knows() -> None:
+    known = {
+        node.value
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert documented() - known == set()
+
+
 def test_every_code_that_the_web_gives_by_itself_is_explained_too() -> None:
     from web import problems
 

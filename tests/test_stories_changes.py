@@ -90,7 +90,7 @@ def test_each_slow_change_is_told_to_everybody_and_can_be_taken_back(armed: Cast
     ana.refused("no-such-change", "cancel", SLOW)
     # Nobody but she can do any of it.
     for words in (["destroy", SLOW], ["cancel", SLOW], ["plan", SLOW, "--every", "9h"], ["arm", SLOW]):
-        armed["Bruno"].refused("not-journalist", *words)
+        armed["Bruno"].refused("not-a-journalist", *words)
 
 
 def test_slow_changes_take_effect_after_cooling_and_quick_ones_at_once(armed: Cast) -> None:

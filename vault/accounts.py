@@ -11,7 +11,7 @@ import msgspec
 
 from vault import cooling, envelope, identity, ledger, letters, outbox, statements, watch, wire
 from vault.clock import DAY, MINUTE
-from vault.custodian import Custodian, digest
+from vault.custodian import NONCE_LIVES, Custodian, digest
 from vault.errors import Conflict, Malformed, NotFound, Refused, Unauthenticated, Untrusted
 from vault.identity import ContactCard
 from vault.letters import Facts, LetterKind
@@ -121,7 +121,7 @@ def _account_for(
 
 def grant_nonce(records: Records, custodian: Custodian) -> wire.NonceGrant:
     with records.reading() as now:
-        return wire.NonceGrant(custodian.grant_nonce(now.lived, now.life), 10 * MINUTE)
+        return wire.NonceGrant(custodian.grant_nonce(now.lived, now.life), NONCE_LIVES)
 
 
 def sign_in(records: Records, custodian: Custodian, request: wire.SessionRequest) -> wire.SessionGrant:

@@ -251,11 +251,6 @@ def sealed_size(plaintext_size: int) -> int:
     return HEADER_SIZE + _NONCE_SIZE + plaintext_size + chunks * _TAG_SIZE
 
 
-def seal_payload(plaintext: Buffer, file_key: bytes, random: Random) -> bytes:
-    """What follows an age header: a nonce, then the STREAM chunks."""
-    return b"".join(_payload_parts(plaintext, file_key, random))
-
-
 def open_payload(payload: Buffer, file_key: bytes) -> bytes:
     """The plaintext below a header, all of it or nothing. Raises Malformed, Untrusted."""
     view = memoryview(payload)

@@ -6,14 +6,16 @@ whatever leaves signed was signed here. The server key itself never enters the d
 
 import hashlib
 import hmac
+from typing import Final
 
 from vault import age, identity, sharing, statements
 from vault.age import Random
+from vault.clock import MINUTE
 from vault.errors import Damaged, Malformed, Refused, Untrusted
 from vault.identity import ContactCard, Keyring
 from vault.sharing import DealtShare, Share
 
-NONCE_LIVES = 10 * 60 * 1000
+NONCE_LIVES: Final = 10 * MINUTE
 _NONCE_PURPOSE = b"afterword/nonces"  # 16 bytes, in the place of a dossier id
 
 
@@ -88,7 +90,7 @@ class Custodian:
         return age.seal(sharing.write_share(dealt), reader.recipient, self._random)
 
     def token(self) -> str:
-        """A bearer token or address id's worth of chance, 32 bytes in hex."""
+        """A bearer token: 32 bytes of chance in hex."""
         return self._random(32).hex()
 
     def short_id(self) -> str:

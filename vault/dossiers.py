@@ -14,7 +14,6 @@ from vault.custodian import Custodian
 from vault.errors import Conflict, Malformed, NotFound, Refused, Untrusted
 from vault.identity import ContactCard
 from vault.plans import SHORTEST_COOLING, Plan
-from vault.service import Moment
 from vault.statements import Roster
 from vault.storage.records import Records
 from vault.storage.records.rows import Account, Collaborator, Dossier
@@ -136,7 +135,7 @@ def change_roster(
             if corrections is None:
                 raise Malformed("The corrections of this roster are missing; run the command again.")
             commitment = _install(
-                records, custodian, now, account, row, roster, signed, cards, shares, deal, corrections
+                records, custodian, account, row, roster, signed, cards, shares, deal, corrections
             )
             answer = ledger.acknowledge(
                 records, custodian, now, account.id, signed, roster, commitment=commitment
@@ -184,7 +183,6 @@ def correct_roster(
         commitment = _install(
             records,
             custodian,
-            now,
             account,
             row,
             roster,
@@ -223,7 +221,6 @@ def check_plan(plan: Plan, tick: int, *, short: bool) -> None:
 def _install(
     records: Records,
     custodian: Custodian,
-    now: Moment,
     account: Account,
     row: Dossier,
     roster: Roster,

@@ -336,11 +336,11 @@ def _number(folded: Iterable[str], places: dict[str, int]) -> int:
 
 def _fold_all(words: Iterable[str]) -> Iterable[str]:
     for typed in " ".join(words).split():
-        if folded := _fold(typed).strip("0123456789.,;:()"):
+        if folded := fold(typed).strip("0123456789.,;:()"):
             yield folded
 
 
-def _fold(word: str) -> str:
+def fold(word: str) -> str:
     """Without case and accents, in which no two words of either list are alike."""
     apart = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in apart if not unicodedata.combining(letter))
@@ -355,4 +355,4 @@ def _word_list(language: Language) -> tuple[str, ...]:
 
 @cache
 def _places(language: Language) -> dict[str, int]:
-    return {_fold(word): place for place, word in enumerate(_word_list(language))}
+    return {fold(word): place for place, word in enumerate(_word_list(language))}

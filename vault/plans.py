@@ -20,6 +20,15 @@ DEFAULT_COOLING: Final = 7 * DAY
 SHORTEST_COOLING: Final = 72 * HOUR
 
 
+def check_pause(length: int) -> None:
+    """`Refused` pause-too-long."""
+    if not 0 < length <= LONGEST_PAUSE:
+        raise Refused(
+            f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
+            code="pause-too-long",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The dwells of `armed`, `reminded`, `warned` and `grace`."""

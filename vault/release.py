@@ -132,7 +132,6 @@ def show(records: Records, custodian: Custodian, account: Account, dossier: str)
 
 def contribute(
     records: Records,
-    custodian: Custodian,
     now: Moment,
     account: Account,
     signed: bytes,

@@ -16,6 +16,8 @@ from vault.errors import BadUsage
 
 PORT: Final = 8470
 GIB: Final = 1024**3
+NEARLY_FULL: Final = 80
+"""Per cent of a quota, from which on it is said."""
 _LANGUAGES: Final = ("en", "es")
 _LARGEST: Final = 2**62
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from vault.clock import write_duration
 from vault.errors import Damaged, NotDue, Refused
 from vault.events import Arm as Arm
 from vault.events import CheckIn as CheckIn
@@ -31,7 +30,7 @@ from vault.events import Tried as Tried
 from vault.events import Waited as Waited
 from vault.letters import LetterKind
 from vault.plans import DEFAULT_PLAN as DEFAULT_PLAN
-from vault.plans import HOLDS_ALONE, LONGEST_PAUSE
+from vault.plans import HOLDS_ALONE, check_pause
 from vault.plans import Plan as Plan
 from vault.stages import LATE as LATE
 from vault.stages import MOST_RENEWALS as MOST_RENEWALS
@@ -219,16 +218,6 @@ def projected(switch: Switch, now: int) -> tuple[tuple[Stage, int], ...]:
         stage = MOVES[stage][Elapsed]
 
 
-def latest_release(switch: Switch, now: int) -> int | None:
-    """When the release comes at the latest if no letter of hers ever lands; each gap or hold meanwhile adds to it."""
-    if switch.due is None:
-        return None
-    coming = projected(switch, now)
-    waited = sum(lasts(stage, switch.plan, None) or 0 for stage, _ in coming if stage in LATE)
-    still_trying = max(now, switch.due) - _runs_from(switch, now) if switch.trying else 0
-    return coming[-1][1] + waited + still_trying
-
-
 def diagram() -> str:
     """The table as a Mermaid state diagram, for the documents."""
     lines = ["stateDiagram-v2", f"    [*] --> {Stage.NEW}"]
@@ -258,11 +247,7 @@ def _move(switch: Switch, event: Move, now: int, *, reachable: bool) -> tuple[Sw
             return switch, ()
         case Pause():
             length = event.length
-            if not 0 < length <= LONGEST_PAUSE:
-                raise Refused(
-                    f"A pause lasts at most {write_duration(LONGEST_PAUSE)}; choose an earlier end.",
-                    code="pause-too-long",
-                )
+            check_pause(length)
     after = _enter(switch, stage, now, reachable=reachable, pause=length)
     said: list[Notice | Withdraw] = [*_withdrawn(switch, after)]
     if switch.stage in LATE and isinstance(event, CheckIn | Pause):  # both are signed over a fresh nonce

@@ -66,6 +66,11 @@ def chance(count: int) -> bytes:
     return next(_counter).to_bytes(8, "big").rjust(count, b"r")[-count:]
 
 
+def seal_payload(plaintext: bytes, file_key: bytes, random: Callable[[int], bytes]) -> bytes:
+    """What follows an age header. The program never writes it without one."""
+    return b"".join(age._payload_parts(plaintext, file_key, random))
+
+
 @dataclass(frozen=True)
 class Parser:
     """`samples` are what it should read. `wrap` puts altered bytes inside of what authenticates them, so that they
@@ -132,14 +137,13 @@ def _age() -> Iterator[Parser]:
         write=lambda value: _known(value[0], files),
     )
     payloads = [
-        age.seal_payload(data, FILE_KEY, lambda count: bytes(count))
-        for data in (b"", b"x" * 100, bytes(70_000))
+        seal_payload(data, FILE_KEY, lambda count: bytes(count)) for data in (b"", b"x" * 100, bytes(70_000))
     ]
     yield Parser(
         "age payload",
         lambda data: (data[:16], age.open_payload(data, FILE_KEY)),
         payloads,
-        write=lambda value: age.seal_payload(value[1], FILE_KEY, lambda count: value[0]),
+        write=lambda value: seal_payload(value[1], FILE_KEY, lambda count: value[0]),
     )
     locked = [age.seal_with_passphrase(data, PASSPHRASE, chance, 1) for data in (b"", b"secret" * 20)]
     yield Parser(

@@ -117,11 +117,6 @@ def seen_by_strace(log: Path, folder: str) -> list[Op]:
     return found
 
 
-def written_by_the_kernel(pid: str) -> int:
-    said = Path(f"/proc/{pid}/io").read_text()
-    return int(re.search(r"syscw: (\d+)", said)[1])  # type: ignore[index]  # the kernel always says it
-
-
 ONCE: Final = """
 import json, sys
 from pathlib import Path

@@ -64,7 +64,7 @@ def test_what_is_no_readable_page_is_refused_before_anything_is_asked(
 
 def test_a_collaborator_cannot_write_it(bureau: Bureau, page: str) -> None:
     id = bureau.create()
-    assert bureau.refused("brief", id[:8], page, who="Ben") == "not-journalist"
+    assert bureau.refused("brief", id[:8], page, who="Ben") == "not-a-journalist"
 
 
 def test_a_brief_of_another_dossier_is_not_believed(bureau: Bureau, page: str) -> None:

@@ -148,7 +148,7 @@ def test_every_order_is_found_by_title_by_id_and_not_by_a_stranger(bureau: Burea
     id = bureau.armed()
     bureau.does("pause", id[:8], "--until", "1h")
     assert bureau.refused("resume", "Quarry") == "no-such-dossier"
-    assert bureau.refused("arm", id[:8], who="Ben") == "not-journalist"
+    assert bureau.refused("arm", id[:8], who="Ben") == "not-a-journalist"
     assert bureau.refused("pause", id[:8], "--until", "1h", who="Dora") == "no-such-dossier"
 
 

@@ -39,4 +39,4 @@ def test_a_slow_order_says_when_and_how_to_take_it_back(effective: int | None, w
 
 def test_what_a_colleague_holds_a_share_of_is_not_hers_to_order(bureau: Bureau) -> None:
     id = bureau.create()
-    assert bureau.refused("plan", id[:8], who="Ben") == "not-journalist"
+    assert bureau.refused("plan", id[:8], who="Ben") == "not-a-journalist"

@@ -134,4 +134,4 @@ def test_what_is_wrong_with_the_paths_is_said_before_the_passphrase(room: Newsro
 def test_somebody_elses_dossier_cannot_be_pushed_to(room: Newsroom, case: Path) -> None:
     room.ran("Bea", "inbox")
     done = room.run("Bea", "push", TITLE, str(case))
-    assert (done.code, "afterword: not-journalist" in done.err) == (3, True)
+    assert (done.code, "afterword: not-a-journalist" in done.err) == (3, True)

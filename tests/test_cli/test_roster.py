@@ -110,4 +110,4 @@ def test_a_roster_that_cannot_be_is_refused_before_the_words_are_asked_for(
 
 def test_a_collaborator_cannot_change_the_roster(bureau: Bureau) -> None:
     id = bureau.create()
-    assert bureau.refused("roster", id[:8], "--threshold", "1", who="Ben") == "not-journalist"
+    assert bureau.refused("roster", id[:8], "--threshold", "1", who="Ben") == "not-a-journalist"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bounds import latest_release
 from vault.clock import HOUR
 from vault.errors import AfterwordError, Damaged, NotDue, Refused
 from vault.letters import LetterKind as Kind
@@ -43,7 +44,6 @@ from vault.switch import (
     Withdraw,
     begin,
     diagram,
-    latest_release,
     next_event,
     projected,
     step,

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.bounds import latest_release
 from vault import switch as switches
 from vault.clock import HOUR
 from vault.errors import NotDue, Refused
@@ -52,7 +53,6 @@ from vault.switch import (
     Waited,
     Withdraw,
     begin,
-    latest_release,
     projected,
 )
 

@@ -230,11 +230,6 @@ def signed_order(
     return {"statement": statements.write(kind(**common), who.keyring.sign).decode()}
 
 
-def roster_body(house: House, who: Person, dossier: str) -> dict[str, Any]:
-    change, _, _ = house.foreign.next_roster(house.foreign.readers, 1)
-    return msgspec.to_builtins(change)  # type: ignore[no-any-return]
-
-
 def head_body(house: House, who: Person, dossier: str) -> dict[str, Any]:
     root = wire.write_blob(age.seal(bytes(4096), house.made.key.recipient, os.urandom))
     head = statements.Head(dossier, 2, "ab" * 32, ("ab" * 32, "cd" * 32), root, None, 1)
