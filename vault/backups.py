@@ -19,7 +19,7 @@ import msgspec
 from vault import age, cooling, watch
 from vault.clock import DAY
 from vault.custodian import Custodian
-from vault.errors import Conflict, Damaged, Malformed, NotFound, Refused, Untrusted
+from vault.errors import Conflict, Damaged, Malformed, NoSpace, NotFound, Refused, Untrusted
 from vault.service import Moment
 from vault.storage.database import Database
 from vault.storage.disk import told
@@ -64,11 +64,14 @@ def back_up(
     custodian: Custodian,
     scratch: Path,
     folder: Path,
+    *,
+    reserve: int = 0,
 ) -> Copied:
     """A consistent, sealed copy of the database and every object not in `folder` yet.
 
     The database first: an object that it names was stored before, so none that it names can be missing. `scratch`
-    is on the server's own disk: what is not sealed yet never touches the backup's.
+    is on the server's own disk: what is not sealed yet never touches the backup's. `reserve` bytes stay free there:
+    a backup must not spend what is kept for check-ins.
     """
     make_folder(folder)
     with records.reading() as now:
@@ -78,6 +81,8 @@ def back_up(
         # A backup that was killed left everything that has been deleted since.
         for left in (*scratch.glob("backup-*.db*"), *folder.glob("afterword-*.backup.part")):
             left.unlink()
+        beside = folder.stat().st_dev == scratch.stat().st_dev
+        _require_room(scratch, reserve, database.size() * (2 if beside else 1))
         plain = scratch / f"backup-{stamp}.db"
         try:
             database.backup(plain)
@@ -89,7 +94,7 @@ def back_up(
     gone = []
     for key in names:
         try:
-            copied += _copy_out(objects, key, folder / "objects" / key)
+            copied += _copy_out(objects, key, folder / "objects" / key, reserve if beside else None)
         except NotFound:
             gone.append(key)
     # Of what is lost, everything else was copied first.
@@ -225,10 +230,27 @@ def _objects_named(records: Records) -> Iterator[str]:
         yield f"{dossier}/{name}"
 
 
-def _copy_out(objects: Objects, key: str, target: Path) -> int:
+def _free(folder: Path) -> int:
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
+def _require_room(folder: Path, reserve: int, size: int) -> None:
+    lacking = size + reserve - _free(folder)
+    if lacking > 0:
+        raise NoSpace(
+            f"On the server's own disk {-(-lacking // (1 << 20))} MiB are lacking for this backup, besides what stays "
+            "free there for check-ins (AFTERWORD_LOW_WATER); make room there and run the command again."
+        )
+
+
+def _copy_out(objects: Objects, key: str, target: Path, reserve: int | None) -> int:
+    """`reserve`: what has to stay free, where the copies lie on the server's own disk."""
     if target.exists() and target.stat().st_size == OBJECT_SIZE:
         return 0
     make_folder(target.parent)
+    if reserve is not None:
+        _require_room(target.parent, reserve, OBJECT_SIZE)
     digest = hashlib.sha256()
     with _whole(target) as sink:
         for block in objects.read(key):

@@ -11,7 +11,7 @@ from tests.world import Dossier, Person, World, an_armed_dossier
 from vault import accounts, age, backups, deposit, keeping, statements, wire
 from vault.backups import Copied
 from vault.clock import DAY, HOUR
-from vault.errors import Damaged, Malformed, NotFound, Refused, Unauthenticated, Untrusted
+from vault.errors import Damaged, Malformed, NoSpace, NotFound, Refused, Unauthenticated, Untrusted
 from vault.plans import DEFAULT_PLAN
 from vault.statements import Login
 from vault.storage.records import Records
@@ -58,10 +58,12 @@ def test_a_database_of_any_length_comes_back_byte_for_byte(size: int) -> None:
     assert b"".join(backups._read_blocks(io.BytesIO(written.getvalue()), key)) == database
 
 
-def back_up(world: World, folder: Path) -> Copied:
+def back_up(world: World, folder: Path, reserve: int = 0) -> Copied:
     scratch = folder.parent / "scratch"
     scratch.mkdir(exist_ok=True)
-    return backups.back_up(world.database, world.records, world.objects, world.custodian, scratch, folder)
+    return backups.back_up(
+        world.database, world.records, world.objects, world.custodian, scratch, folder, reserve=reserve
+    )
 
 
 def come_back(world: World, made: Copied, folder: Path) -> int:
@@ -340,3 +342,62 @@ def test_a_backup_that_was_renamed_is_restored_only_when_it_is_named(tmp_path: P
     assert backups.begun_at(tmp_path / "by hand.backup") is None
     with pytest.raises(NotFound, match="by giving the file itself"):
         backups.newest(tmp_path, 1_750_000_000_000)
+
+
+MIB = 1 << 20
+
+
+def short_of_room(world: World, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """From now on so much is free above what the database and its log take, wherever one looks."""
+    monkeypatch.setattr(backups, "_free", lambda folder: world.database.size() + left)
+
+
+def test_a_backup_asks_for_room_on_the_servers_disk_before_it_writes_anything(
+    world: World, armed: Dossier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(type(world.database), "backup", lambda self, target: written.append(target))
+    short_of_room(world, monkeypatch, 10 * MIB - 1)
+    with pytest.raises(NoSpace, match="own disk"):
+        back_up(world, tmp_path / "copies", reserve=10 * MIB)
+    assert not written
+    assert not list((tmp_path / "scratch").iterdir())
+    assert not list((tmp_path / "copies").iterdir())
+
+
+def test_where_both_copies_lie_on_one_disk_there_must_be_room_for_both(
+    world: World, armed: Dossier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_room(world, monkeypatch, 10 * MIB)
+    with pytest.raises(NoSpace):
+        back_up(world, tmp_path / "copies", reserve=10 * MIB)
+    short_of_room(world, monkeypatch, 20 * MIB + 2 * world.database.size())
+    assert back_up(world, tmp_path / "copies", reserve=10 * MIB).objects == 2
+
+
+def test_a_backup_on_the_servers_own_disk_leaves_the_room_that_is_kept_for_check_ins(
+    world: World, armed: Dossier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [1 << 40, 10 * MIB + OBJECT_SIZE, 10 * MIB]
+    monkeypatch.setattr(backups, "_free", lambda folder: room.pop(0))
+    with pytest.raises(NoSpace):
+        back_up(world, tmp_path / "copies", reserve=10 * MIB)
+    assert len(list((tmp_path / "copies/objects").rglob("?" * 64))) == 1
+    monkeypatch.setattr(backups, "_free", lambda folder: 1 << 40)
+    world.clock.at += 1
+    assert back_up(world, tmp_path / "copies", reserve=10 * MIB).copied == 1
+
+
+def test_what_a_killed_backup_left_is_no_reason_to_refuse_the_next(
+    world: World, armed: Dossier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    left = tmp_path / "scratch" / "backup-1.db"
+    left.write_bytes(bytes(MIB))
+    monkeypatch.setattr(backups, "_free", lambda folder: 0 if left.exists() else 1 << 40)
+    assert back_up(world, tmp_path / "copies", reserve=MIB).objects == 2
+
+
+def test_the_size_of_a_database_is_that_of_its_file_and_its_log(world: World, armed: Dossier) -> None:
+    files = (world.folder / "afterword.db", world.folder / "afterword.db-wal")
+    assert world.database.size() == sum(each.stat().st_size for each in files)

@@ -64,6 +64,10 @@ class Database(Protocol):
         """A consistent copy of this moment at `target`, on disk when this returns; writers are not stopped."""
         ...
 
+    def size(self) -> int:
+        """Bytes that such a copy may take: those of the file and of its log."""
+        ...
+
     def check(self, *tables: str) -> None:
         """Read every page and every reference, or these tables, their indexes and what tables there should be; Damaged
         if anything does not hold."""

@@ -97,6 +97,11 @@ class SqliteDatabase:
                 raise RuntimeError("A backup is taken outside of any transaction.")
             _copy(connection, target)
 
+    def size(self) -> int:
+        with self._translated():
+            log = self._log.stat().st_size if self._log.exists() else 0
+            return self._path.stat().st_size + log
+
     def check(self, *tables: str) -> None:
         with self._translated():
             connection = self._connection()
