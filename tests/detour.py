@@ -1,6 +1,6 @@
-"""A real SOCKS5 proxy, small: what Tor is for a server that knocks at itself from outside.
+"""What stands between a server and its own door: a real SOCKS5 proxy, small, as Tor is one, and a front that drips.
 
-Rule of this room: it carries bytes, resolves the names that it is told to resolve, and remembers what it was asked.
+Rule of this room: the proxy carries bytes, resolves the names that it is told to resolve, and remembers what it was asked.
 """
 
 import socket
@@ -93,3 +93,32 @@ def _exactly(peer: socket.socket, size: int) -> bytes:
             raise OSError("the other side is gone")
         data += more
     return data
+
+
+@contextmanager
+def a_dripping_front(at_once: bytes, dripped: bytes) -> Iterator[str]:
+    """Each byte comes long before any timeout, and all of them long after."""
+    stop = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                with line, suppress(OSError):
+                    line.recv(65_536)
+                    line.sendall(at_once)
+                    for byte in dripped:
+                        if stop.wait(0.01):
+                            return
+                        line.sendall(bytes([byte]))
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stop.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.detour import a_proxy
+from tests.detour import a_dripping_front, a_proxy
 from tests.world import TICK, Dossier, World, an_armed_dossier
 from vault import alarms, compose, rounds
 from vault.clock import HOUR
@@ -225,3 +225,10 @@ def test_what_alarms_remember_and_does_not_read_is_trouble_and_stops_nothing(
         world.database.run("UPDATE service SET pulse = 'x'")
     beat()
     assert watcher.heard == ["/x/fail"]
+
+
+def test_a_watcher_whose_answer_drips_is_waited_for_no_longer_in_all_than_one_that_does_not_answer() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-Padding: " + 100 * b"x" + b"\r\n\r\n"
+    with a_dripping_front(b"", answer) as url:
+        assert not Heartbeat(url, timeout=200).well()
+        assert Heartbeat(url, timeout=60_000).well()

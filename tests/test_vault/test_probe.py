@@ -1,14 +1,13 @@
 """The public door counts as open only if our own server answered through it."""
 
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.detour import a_proxy
+from tests.detour import a_dripping_front, a_proxy
 from vault import wire
 from vault.couriers.probe import Door
 
@@ -181,35 +180,6 @@ def test_a_witness_is_asked_by_way_of_the_proxy_too() -> None:
         assert Door("http://vault.onion", proxy.url, witnesses=("http://witness.example/x",)).opens(MARK)
         assert proxy.asked == [("vault.onion", 80), ("witness.example", 80)]
         assert asked == ["HEAD /x -"]
-
-
-@contextmanager
-def a_dripping_front(at_once: bytes, dripped: bytes) -> Iterator[str]:
-    """Each byte comes long before any timeout, and all of them long after."""
-    stop = threading.Event()
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def drip() -> None:
-        with suppress(OSError):
-            while True:
-                line, _ = listener.accept()
-                with line, suppress(OSError):
-                    line.recv(65_536)
-                    line.sendall(at_once)
-                    for byte in dripped:
-                        if stop.wait(0.01):
-                            return
-                        line.sendall(bytes([byte]))
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        stop.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        listener.close()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-Padding: " + 100 * b"x" + b"\r\n\r\n"

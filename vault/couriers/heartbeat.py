@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import urllib3
-from urllib3.contrib.socks import SOCKSProxyManager
+
+from vault.couriers.limit import Limited
 
 TIMEOUT: Final = 10_000
 
@@ -18,8 +19,8 @@ class Heartbeat:
 
     def __init__(self, url: str, proxy: str | None = None, timeout: int = TIMEOUT) -> None:
         self._url = url
-        self._timeout = urllib3.Timeout(total=timeout / 1000)
-        self._pool = SOCKSProxyManager(proxy) if proxy else urllib3.PoolManager()
+        self._patience = timeout / 1000
+        self._limit = Limited(proxy)
 
     def __repr__(self) -> str:
         return "<Heartbeat>"
@@ -35,15 +36,18 @@ class Heartbeat:
 
     def _ask(self, url: str) -> bool:
         try:
-            with self._pool.request(
-                "GET",
-                url,
-                headers={"Connection": "close", "User-Agent": "-"},
-                timeout=self._timeout,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            ) as answer:
+            with (
+                self._limit.within(self._patience),
+                self._limit.pool.request(
+                    "GET",
+                    url,
+                    headers={"Connection": "close", "User-Agent": "-"},
+                    timeout=urllib3.Timeout(total=self._patience),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                ) as answer,
+            ):
                 return 200 <= answer.status < 300
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             return False
