@@ -1,6 +1,6 @@
 """What stands between a server and its own door: a real SOCKS5 proxy, small, as Tor is one, and a front that drips.
 
-Rule of this room: the proxy carries bytes, resolves the names that it is told to resolve, and remembers what it was asked.
+Rule of this room: the proxy carries bytes, resolves the names that it is told to, and remembers what it was asked.
 """
 
 import socket
