@@ -14,7 +14,10 @@ from vault.errors import Damaged
 from vault.storage.records import Records
 from vault.switch import Stage
 
-GROWING: Final = ("outbox", "history", "statements", "switches", "changes", "objects", "sessions", "invites")
+GROWING: Final = (
+    "outbox", "history", "statements", "switches", "changes", "objects", "sessions", "invites", "accounts", "addresses",
+    "links", "dossiers", "collaborators", "rosters", "heads", "copies", "releases", "holds", "spent_nonces",
+)  # fmt: skip
 # What is on its way or late just now: such an index holds no more lines than there is work.
 SHORT: Final = (
     "outbox_due",
@@ -26,13 +29,18 @@ SHORT: Final = (
 )
 # Asked by an operator's command, a restore or a backup, and by nothing that anybody waits for.
 OPERATORS: Final = {
+    "accounts",
     "all_changes",
     "all_objects",
     "count_letters",
     "count_stages",
     "drifting_objects",
+    "failing_accounts",
     "forget_sessions",
+    "names_of_accounts",
+    "names_of_dossiers",
     "switches_in",
+    "unreachable_readers",
 }
 # Written by the key of their own row, from structs that are made elsewhere.
 BY_KEY: Final = {
