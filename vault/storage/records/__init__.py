@@ -86,7 +86,7 @@ class Records(People, Dossiers, Switches, Letters, Gaps):
         """A request through the public door succeeded at this reading of the boot clock."""
         with self.db.transaction():
             row = self._service_row()
-            # An answer by another clock says nothing on the row's, and would make it look alive to who may take it over.
+            # An answer by another clock says nothing on the row's, and would make it look alive to who may take over.
             if service.counts_on(row, self.clock.boot_id(), boot, self.tick):
                 self.save_service(service.probed(row, self.clock.boot_id(), boot))
 
