@@ -234,10 +234,6 @@ def a_server_that_forgot_gives_nobody_a_new_ladder(plant: pytest.MonkeyPatch, ma
     plant.setattr(watch, "give_time_again", lambda *given: None)
 
 
-def a_setback_gives_time_only_to_whom_it_was_shown(plant: pytest.MonkeyPatch, made: Dossier) -> None:
-    plant.setattr(Records, "is_after_setback", lambda self, life: False)
-
-
 def a_forgotten_cancellation_stays_forgotten(plant: pytest.MonkeyPatch, made: Dossier) -> None:
     cooled = cooling.has_cooled
     plant.setattr(

@@ -110,6 +110,7 @@ class Setbacks(Witness):
         if by_operator:
             backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
             must(self.sql("SELECT life FROM service")[0][0] != life, "S8", "a restore begins a new life")
+            self.anew = set()
             self._all_time_again(list(self.truth))
             self.asked = dict.fromkeys(self.asked, (self.real, self.gaps))
         self.look()

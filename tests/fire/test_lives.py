@@ -42,7 +42,6 @@ SEEN = [
     *mistakes.NAMED.values(),
     mistakes.a_server_that_forgot_gives_nobody_a_new_ladder,
     mistakes.a_restored_server_gives_nobody_a_new_ladder,
-    mistakes.a_setback_gives_time_only_to_whom_it_was_shown,
     mistakes.a_release_that_was_shown_again_is_signed_anew,
     mistakes.a_third_hold_by_one,
     mistakes.a_crowd_that_nobody_counts,

@@ -378,7 +378,9 @@ def test_a_setback_that_one_person_proves_lets_nobodys_last_call_run_out_at_once
     log_in(made.hers, kept)
     until(others, Stage.RELEASED)
     lasted = world.clock.at - begun
-    assert DEFAULT_PLAN.ladder() <= lasted <= DEFAULT_PLAN.ladder() + HOUR, "once, and not each time it is shown"
+    assert DEFAULT_PLAN.ladder() <= lasted <= DEFAULT_PLAN.ladder() + HOUR, (
+        "once, and not each time it is shown"
+    )
 
 
 def test_another_history_under_the_same_number_is_a_fork_and_refuses_nothing(world: World) -> None:
