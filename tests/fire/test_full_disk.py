@@ -102,9 +102,12 @@ def test_on_a_full_disk_uploads_stop_first_and_check_ins_and_a_release_go_on_to_
         assert ana.type("push", TITLE, str(cast.folder / "work" / "more")).code == 0
 
         # And once more full, she falls silent: the release commits, and its letters leave.
+        ana.type("checkin")
+        fall_silent(ana, every="20s")
         fill(disk)
         until(lambda: not ballast.exists(), "the ballast to be given up again")
-        fall_silent(ana)
+        # An order that can wait is refused by now, as an upload is.
+        assert "no-space" in ana.type("plan", TITLE, "--every", "10s", code=None).err
         until(lambda: stage_of(ana) == "released", "the release")
         for name in COLLEAGUES:
             cast.mail.saying(cast[name].address, "recover")
