@@ -768,5 +768,5 @@ def test_the_lives_reach_every_stage() -> None:
             seen.add(self.switch.stage)
             return said
 
-    run_state_machine_as_test(Seeing, settings=settings(QUICK, max_examples=300))
+    run_state_machine_as_test(Seeing, settings=settings(QUICK, max_examples=1_000))
     assert seen >= set(Stage) - {Stage.NEW}
