@@ -241,6 +241,7 @@ class Life(Signed, RuleBasedStateMachine):
             if wanted <= self.told:
                 return
             # A letter that was refused before is tried again when its back-off is over.
+            self.real += HOUR
             self.world.skip(HOUR)
         must(False, "liveness", "somebody was never told of a release")
 
