@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, a minute or two; the figures are rough"
     )
-    parser.add_argument("--folder", type=Path, help="where to work; 16 GB free for the full sizes")
+    parser.add_argument("--folder", type=Path, help="where to work; 45 GB free for the full sizes")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="afterword-bench-", dir=chosen.folder))
