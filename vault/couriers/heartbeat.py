@@ -7,8 +7,6 @@ and asks an address as healthchecks.io and its like want to be asked.
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-import urllib3
-
 from vault.couriers.limit import Limited
 
 TIMEOUT: Final = 10_000
@@ -35,19 +33,5 @@ class Heartbeat:
         return self._ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/fail")))
 
     def _ask(self, url: str) -> bool:
-        try:
-            with (
-                self._limit.within(self._patience),
-                self._limit.pool.request(
-                    "GET",
-                    url,
-                    headers={"Connection": "close", "User-Agent": "-"},
-                    timeout=urllib3.Timeout(total=self._patience),
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                ) as answer,
-            ):
-                return 200 <= answer.status < 300
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            return False
+        status = self._limit.status("GET", url, self._patience)
+        return status is not None and 200 <= status < 300

@@ -69,6 +69,26 @@ class Limited:
             timer.cancel()
             turn.let_go()
 
+    def status(self, method: str, url: str, seconds: float) -> int | None:
+        """What is answered there, without a look at the body; None if nothing came in time. A request that says nothing
+        of who asks."""
+        try:
+            with (
+                self.within(seconds),
+                self.pool.request(
+                    method,
+                    url,
+                    headers={"Connection": "close", "User-Agent": "-"},
+                    timeout=urllib3.Timeout(total=seconds),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                ) as answer,
+            ):
+                return int(answer.status)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            return None
+
     def _held(self, pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
         plain = pool.ConnectionCls
 

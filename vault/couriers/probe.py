@@ -64,23 +64,6 @@ class Door:
 
     def witnessed(self) -> bool:
         """Whether the world beyond our own house answers, whatever it says; so it is when nobody is asked."""
-        return not self._witnesses or any(self._answers(each) for each in self._witnesses)
-
-    def _answers(self, witness: str) -> bool:
-        try:
-            with (
-                self._limit.within(self._share),
-                self._limit.pool.request(
-                    "HEAD",
-                    witness,
-                    headers={"Connection": "close", "User-Agent": "-"},
-                    timeout=urllib3.Timeout(total=self._share),
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                ),
-            ):
-                pass
-            return True
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            return False
+        return not self._witnesses or any(
+            self._limit.status("HEAD", each, self._share) is not None for each in self._witnesses
+        )
