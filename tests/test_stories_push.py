@@ -118,7 +118,8 @@ def test_a_push_killed_in_the_middle_goes_on_and_sends_less(newsroom: Cast, desk
     with newsroom.line.holding("PUT", "/objects/", skip=14) as rule:
         ana.type("push", TITLE, str(desk), dying=lambda _: rule.held.is_set(), code=KILLED)
     assert bundles(ana) == done, "no head, no bundle"
-    assert whole.uploaded >= 14 * OBJECT
+    # Two lines send at once: when the fifteenth was met, the fourteenth may have been half way.
+    assert whole.uploaded >= 13 * OBJECT
     rest = newsroom.line.counting()
     again = ana.ask("push", TITLE, str(desk))
     assert again["complete"]
