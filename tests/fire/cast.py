@@ -1,4 +1,5 @@
-"""Who the lives are about: a journalist, three colleagues, a fourth in reserve, and the server they all begin on.
+"""Who the lives are about: a journalist, three colleagues, a fourth in reserve, somebody who has nothing to do with
+them, and the server they all begin on.
 
 Rule of this room: everybody is real and speaks the real protocol; nothing here judges.
 """
@@ -25,11 +26,12 @@ FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 @dataclass
 class Cast:
-    """One server with two armed dossiers of one journalist."""
+    """One server with two armed dossiers of one journalist, and one of another, with a colleague of his own."""
 
     world: World
     first: Dossier
     second: Dossier
+    his: Dossier
     start: Snapshot
     spare: Person
     extra_address: str
@@ -37,6 +39,15 @@ class Cast:
     @property
     def hers(self) -> Person:
         return self.first.hers
+
+    @property
+    def neighbour(self) -> Person:
+        """Another journalist on the same server, with whom she has nothing to do."""
+        return self.his.hers
+
+    @property
+    def dossiers(self) -> tuple[Dossier, ...]:
+        return self.first, self.second, self.his
 
 
 @contextmanager
@@ -53,6 +64,14 @@ def a_stage(plan: Plan) -> Iterator[tuple[Dossier, Snapshot]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def another_dossier(whose: Person, readers: list[Person], k: int) -> Dossier:
+    made = whose.create(readers, k, PLAN, COOLING)
+    made.push()
+    made.prove()
+    made.arm()
+    return made
+
+
 @contextmanager
 def a_cast() -> Iterator[Cast]:
     folder = Path(tempfile.mkdtemp(dir=FOLDER))
@@ -60,18 +79,21 @@ def a_cast() -> Iterator[Cast]:
     first = an_armed_dossier(world, PLAN, cooling=COOLING)
     hers = first.hers
     hers.confirm("ana@elsewhere.example")
-    second = hers.create(first.readers, 2, PLAN, COOLING)
-    second.push()
-    second.prove()
-    second.arm()
+    second = another_dossier(hers, first.readers, 2)
     spare = hers.colleague("spare")
     spare.confirm("spare@example.org")
+    neighbour = world.journalist("ben")
+    neighbour.confirm("ben@example.org")
+    dora = neighbour.colleague("dora")
+    dora.confirm("dora@example.org")
+    his = another_dossier(neighbour, [dora], 1)
     hers.check_in()
+    neighbour.check_in()
     row = world.records.addresses_of(hers.account.id)
     # The bundles were committed, and no life sends another: so nobody carries their bytes along.
     world.objects._stored.clear()
     try:
-        yield Cast(world, first, second, world.snapshot(), spare, row[-1].id)
+        yield Cast(world, first, second, his, world.snapshot(), spare, row[-1].id)
     finally:
         world.close()
         shutil.rmtree(folder, ignore_errors=True)

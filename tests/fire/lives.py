@@ -1,5 +1,5 @@
-"""Whole lives on the real engine over real SQLite: one journalist, two switches, and everything that can go wrong
-around them. tests/fire/truth.py judges.
+"""Whole lives on the real engine over real SQLite: a journalist with two switches, another with one, and everything
+that can go wrong around them. tests/fire/truth.py judges.
 
 Rule of this room: a rule does something that may happen in the world, and tells the truth what people know of it.
 """
@@ -55,7 +55,9 @@ class Life(Signed, RuleBasedStateMachine):
         self.captured: list[Captured] = []
         self.corrections: dict[str, wire.Corrections] = {}
         self.ids: dict[str, str] = {}
-        self.people = {each.name: each for each in (self.cast.hers, *self.cast.first.readers)}
+        cast = self.cast
+        theirs = (cast.hers, *cast.first.readers, cast.neighbour, *cast.his.readers)
+        self.people = {each.name: each for each in theirs}
         self.kept: dict[str, bytes] = {}  # the last acknowledgement that each person's computer holds
         self.owed: set[str] = set()  # who has not spoken since the server was set back
         self.lost: list[Captured] = []
@@ -248,12 +250,13 @@ class Life(Signed, RuleBasedStateMachine):
     def _moves_form_a_chain(self) -> None:
         """S9, S5: each move happened once, one after the other."""
         last: dict[str, str] = {}
-        for each in self.world.records.history(self.cast.hers.account.id, 0, 10_000):
-            entry = msgspec.json.decode(each.entry)
-            if entry["what"] == "moved":
-                dossier = entry["dossier"]
-                must(last.get(dossier, entry["before"]) == entry["before"], "S9", "a move happened twice")
-                last[dossier] = entry["after"]
+        for journalist in (self.cast.hers, self.cast.neighbour):
+            for each in self.world.records.history(journalist.account.id, 0, 10_000):
+                entry = msgspec.json.decode(each.entry)
+                if entry["what"] == "moved":
+                    dossier = entry["dossier"]
+                    must(last.get(dossier, entry["before"]) == entry["before"], "S9", "a move happened twice")
+                    last[dossier] = entry["after"]
 
 
 def run(cast: Cast, lives: int, steps: int, number: int, *, shrink: bool = True) -> int:

@@ -234,6 +234,10 @@ def a_server_that_forgot_gives_nobody_a_new_ladder(plant: pytest.MonkeyPatch, ma
     plant.setattr(watch, "give_time_again", lambda *given: None)
 
 
+def a_server_that_forgot_thinks_only_of_who_noticed(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    plant.setattr(watch.Watch, "_may_have_forgotten", lambda *given: False)
+
+
 def a_forgotten_cancellation_stays_forgotten(plant: pytest.MonkeyPatch, made: Dossier) -> None:
     cooled = cooling.has_cooled
     plant.setattr(

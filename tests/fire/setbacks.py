@@ -58,7 +58,7 @@ class Setbacks(Witness):
         self.copy = self._copy()
 
     @rule(
-        by_operator=st.booleans(), first=st.integers(0, 3), saw=st.integers(0, 3), strides=st.integers(0, 4)
+        by_operator=st.booleans(), first=st.integers(0, 5), saw=st.integers(0, 3), strides=st.integers(0, 4)
     )
     def set_back(self, by_operator: bool, first: int, saw: int, strides: int) -> None:
         """An older state comes back. Somebody who remembers more speaks first; the others as they come."""
@@ -74,7 +74,7 @@ class Setbacks(Witness):
 
     @precondition(lambda self: not any(truth.release for truth in self.copy.truth.values()))
     @rule(
-        by_operator=st.booleans(), first=st.integers(0, 3), saw=st.integers(0, 2), strides=st.integers(0, 4)
+        by_operator=st.booleans(), first=st.integers(0, 5), saw=st.integers(0, 2), strides=st.integers(0, 4)
     )
     def set_back_behind_a_release(self, by_operator: bool, first: int, saw: int, strides: int) -> None:
         self.she_is_gone(110)
@@ -82,9 +82,10 @@ class Setbacks(Witness):
 
     def _show_releases(self, saw: int) -> None:
         for dossier, truth in self.truth.items():
-            if truth.release is None or saw >= len(self.cast.first.readers):
+            readers = self.readers[dossier]
+            if truth.release is None or saw >= len(readers):
                 continue
-            reader = self.cast.first.readers[saw]
+            reader = readers[saw]
             with suppress(AfterwordError):
                 seen = release.show(self.world.records, self.world.custodian, reader.account, dossier)
                 must(seen.release.encode() == truth.release, "S3", "another release is shown than was signed")
@@ -215,3 +216,4 @@ class Setbacks(Witness):
             self.met["recalled"] += 1
             must(after.release == seen.release.encode(), "S3", "a release was signed anew")
         truth.stage, truth.release, truth.held, truth.signed = Stage.RELEASED, after.release, [], set()
+        truth.owed = False

@@ -12,7 +12,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.fire.setbacks import Captured, Setbacks
 from tests.fire.truth import ENDS, SLACK, Hold, must
-from tests.world import TICK
+from tests.world import TICK, Person
 from vault import accounts, dossiers, orders, statements, wire
 from vault.clock import HOUR
 from vault.errors import AfterwordError
@@ -46,7 +46,13 @@ class Signed(Setbacks):
 
     @rule()
     def check_in(self) -> None:
-        hers = self.cast.hers
+        self._check_in(self.cast.hers, self.of_hers)
+
+    @rule()
+    def a_neighbour_checks_in(self) -> None:
+        self._check_in(self.cast.neighbour, [self.cast.his.id])
+
+    def _check_in(self, hers: Person, about: list[str]) -> None:
         self.look()
         before, life = self.stages(), self.life
         shown = self.kept.get(hers.name)
@@ -56,16 +62,14 @@ class Signed(Setbacks):
         answer = self._send(hers.name, lambda: hers.check_in(request))
         must(answer is not None, "S4", "a check-in was refused")
         told = {each.dossier for each in answer[1]}
-        must(
-            told == {dossier for dossier, stage in before.items() if stage in ENDS}, "T10", "she was not told"
-        )
+        must(told == {dossier for dossier in about if before[dossier] in ENDS}, "T10", "she was not told")
         if lost:
             self._noticed(hers.name, shown or b"", life)
         stages = self.stages()
-        for dossier, truth in self.truth.items():
+        for dossier in about:
             if dossier not in told:
                 must(stages[dossier] in (Stage.ARMED, Stage.PAUSED), "S4", "a check-in moved nothing")
-                self.begins_anew(truth)
+                self.begins_anew(self.truth[dossier])
                 if lost:
                     self.anew.add(dossier)
         self.look()
@@ -285,7 +289,8 @@ class Signed(Setbacks):
             return False
         self.asked[key] = (self.real, self.gaps)
         about = key.split(":")[0]
-        running = [dossier for dossier, stage in self.stages().items() if stage not in ENDS]
+        stages = self.stages()
+        running = [dossier for dossier in self.of_hers if stages[dossier] not in ENDS]
         concerned = {self.cast.hers.account.id} | {
             each.account
             for dossier in (running if about == "hers" else [about])

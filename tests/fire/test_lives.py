@@ -41,6 +41,7 @@ def test_no_life_breaks_an_invariant(cast: Cast, shard: int) -> None:
 SEEN = [
     *mistakes.NAMED.values(),
     mistakes.a_server_that_forgot_gives_nobody_a_new_ladder,
+    mistakes.a_server_that_forgot_thinks_only_of_who_noticed,
     mistakes.a_restored_server_gives_nobody_a_new_ladder,
     mistakes.a_release_that_was_shown_again_is_signed_anew,
     mistakes.a_third_hold_by_one,

@@ -114,7 +114,10 @@ class Witness:
     def begin_to_look(self) -> None:
         self.real = 0.0
         self.gaps = 0
-        self.truth = {each.id: Truth() for each in (self.cast.first, self.cast.second)}
+        self.truth = {each.id: Truth() for each in self.cast.dossiers}
+        self.readers = {each.id: each.readers for each in self.cast.dossiers}
+        self.accounts = {each.id: each.hers.account.id for each in self.cast.dossiers}
+        self.of_hers = [self.cast.first.id, self.cast.second.id]
         self.asked: dict[str, tuple[float, int]] = {}
         self.address_gone = False
         self.life = ""
@@ -140,11 +143,12 @@ class Witness:
     def look(self) -> None:
         """Compare where the switches stand with what may have happened since the last look."""
         rows = self.rows()
-        ((life, *counters),) = self.sql(
-            "SELECT v.life, v.served, v.lived, a.seq, a.number FROM service v, accounts a WHERE a.card_hash = ?",
-            self.cast.hers.card.hash.hex(),
+        counted = self.sql(
+            "SELECT v.life, v.served, v.lived, a.seq, a.number FROM service v, accounts a "
+            "WHERE a.id IN (SELECT journalist FROM dossiers) ORDER BY a.id"
         )
-        now = (*counters, *(rows[each].epoch for each in sorted(rows)))
+        life = counted[0][0]
+        now = (*(each for row in counted for each in row[1:]), *(rows[each].epoch for each in sorted(rows)))
         if life == self.life:
             must(
                 all(new >= old for new, old in zip(now, self.seen, strict=True)),
@@ -232,7 +236,7 @@ class Witness:
         if self.address_gone or self.sql("SELECT 1 FROM addresses WHERE id = ?", self.cast.extra_address):
             return
         self.address_gone = True
-        stages = [row.stage for row in rows.values()]
+        stages = [rows[dossier].stage for dossier in self.of_hers]
         if any(each in (*LATE, Stage.ARMED, Stage.PAUSED) for each in stages):
             self.effective("hers:address")
         must(not any(each in LATE for each in stages), "S13", "she is not known to be well")
@@ -264,7 +268,7 @@ class Witness:
             return
         if letter.kind == "release" and letter.account is not None:
             self.told.add((letter.dossier, letter.account))
-        if letter.account != self.cast.hers.account.id:
+        if letter.account != self.accounts[letter.dossier]:
             return
         self.look()
         truth = self.truth[letter.dossier]
