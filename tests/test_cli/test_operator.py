@@ -25,7 +25,7 @@ from vault.clock import DAY
 from vault.couriers.probe import Door
 from vault.settings import read_settings
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("AFTERWORD_")}
 
 

@@ -11,7 +11,7 @@ from apscheduler.schedulers import base
 from vault.errors import Damaged, DiskFailed
 from vault.scheduler import run_deliver, run_watch
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Turns:

@@ -22,7 +22,7 @@ from vault.storage import folders
 from web.listener import address_of, listen
 from web.serve import PULSE, Part, _Child, make_folder, notify, only_one
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 PART = Path(__file__).with_name("part.py")
 
 
