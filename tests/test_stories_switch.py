@@ -89,9 +89,9 @@ def test_a_colleague_who_has_spoken_with_her_holds_it_under_their_own_name(
         said = bruno.type("hold", TITLE, "--because", "hospital", answers={"under your name": "y"})
         assert "is held until" in said.out
         for name in COLLEAGUES:
-            told = read(cast.mail.saying(cast[name].address, "Bruno has signed that there is news of Ana"))
+            told = read(cast.mail.saying(cast[name].address, "Signed by Bruno: there is news of Ana"))
             assert "The reason given: in a hospital" in told
-        cast.mail.saying(ana.address, "A colleague, Bruno, has signed that there is news of you")
+        cast.mail.saying(ana.address, "Signed by Bruno: there is news of you")
         # It is a row like any other: whatever dies, time stands still.
         cast.server.kill()
         cast.server.start()

@@ -71,7 +71,9 @@ def take(
     what = "hold-asked" if until is None else "held"
     ledger.note(records, now, row.journalist, what, dossier=row.id, index=me.place, hash=hash)
     by = (account.id,) if partner is None else (partner.account, account.id)
-    _tell(records, custodian, now, row, by, given, until)
+    # Nobody is quoted with the reason of somebody else: where two differ, none is given.
+    because = given.because if partner is None or partner.because == given.because else None
+    _tell(records, custodian, now, row, by, because, until)
 
 
 def pending(records: Records, now: Moment, row: Dossier, seen: Switch) -> list[rows.Hold]:
@@ -92,7 +94,7 @@ def _tell(
     now: Moment,
     row: Dossier,
     by: tuple[str, ...],
-    given: Hold,
+    because: str | None,
     until: int | None,
 ) -> None:
     after = records.switch(row.id).switch
@@ -105,7 +107,7 @@ def _tell(
         facts = Facts(
             hers=account == row.journalist,
             by=by,
-            because=given.because,
+            because=because,
             until=None if until is None else now.project(until),
             release=now.project(coming[Stage.RELEASED]),
         )

@@ -311,7 +311,7 @@ To see how things stand, run `afterword status`. Who is expected to check in, pl
 $ afterword checkin
 """,
     "held": """
-{colleague} has signed that there is news of {who}, so everything stands still for a while.
+Signed by {colleague}: there is news of {who}, so everything stands still for a while.
 
 The reason given: {because}.
 
@@ -319,7 +319,7 @@ Until {until} no time passes towards a release, if the server keeps running; aft
 
 Nothing is opened before {release}.
 
-- This is a colleague's word, and no check-in. Call {colleague}, on a number that you already have, and ask how they
+- This is the word of colleagues, and no check-in. Call {colleague}, on a number that you already have, and ask how they
 know.
 
 - If you have any doubt, keep trying to reach {who} yourself, and ask for one thing: a check-in, on their own
@@ -330,7 +330,7 @@ computer (`afterword checkin`). Nothing else ends the alarm.
 To see who held it, and when, run `afterword inbox`.
 """,
     "hold-asked": """
-{colleague} has signed that there is news of {who}, and asks that everything stand still for a while.
+Signed by {colleague}: there is news of {who}, and everything should stand still for a while.
 
 The reason given: {because}.
 
@@ -425,7 +425,7 @@ This is a test, and it has worked: letters to this address arrive. There is noth
 # What is said differently when the recipient is the journalist herself.
 HERS: Final[Mapping[str, str]] = {
     "held": """
-A colleague, {colleague}, has signed that there is news of you, so everything stands still for a while.
+Signed by {colleague}: there is news of you, so everything stands still for a while.
 
 The reason given: {because}.
 
@@ -438,11 +438,11 @@ $ afterword checkin
 If nothing at all is heard from you, your colleagues will be able to open what you left for them, not before
 {release}.
 
-If you know nothing of this, check in all the same, and call another colleague than that one: somebody may be playing
-for time.
+If you know nothing of this, check in all the same, and call a colleague who has not signed it: somebody may be
+playing for time.
 """,
     "hold-asked": """
-A colleague, {colleague}, has signed that there is news of you, and asks that everything stand still for a while.
+Signed by {colleague}: there is news of you, and everything should stand still for a while.
 
 The reason given: {because}.
 

@@ -315,7 +315,7 @@ Para ver cómo están las cosas, ejecute `afterword status`. De quien se espera 
 $ afterword checkin
 """,
     "held": """
-{colleague} ha firmado que hay noticias de {who}, así que todo queda detenido por un tiempo.
+Firmado por {colleague}: hay noticias de {who}, así que todo queda detenido por un tiempo.
 
 El motivo indicado: {because}.
 
@@ -324,7 +324,7 @@ estaba.
 
 Nada se abre antes del {release}.
 
-- Es la palabra de un colega, y no una señal de vida. Llame a {colleague}, a un número que ya tenga, y
+- Es la palabra de colegas, y no una señal de vida. Llame a {colleague}, a un número que ya tenga, y
 pregunte cómo lo sabe.
 
 - Si tiene alguna duda, siga intentando comunicarse con {who} y pida una sola cosa: que dé señal de vida desde su
@@ -335,7 +335,7 @@ propia computadora (`afterword checkin`). Nada más pone fin a la alarma.
 Para ver quién lo detuvo, y cuándo, ejecute `afterword inbox`.
 """,
     "hold-asked": """
-{colleague} ha firmado que hay noticias de {who} y pide que todo quede detenido por un tiempo.
+Firmado por {colleague}: hay noticias de {who} y todo debería quedar detenido por un tiempo.
 
 El motivo indicado: {because}.
 
@@ -434,8 +434,7 @@ Esto es una prueba y ha funcionado: las cartas llegan a esta dirección. No tien
 # What is said differently when the recipient is the journalist herself.
 HERS: Final[Mapping[str, str]] = {
     "held": """
-Una de las personas en quienes usted confía, {colleague}, ha firmado que hay noticias suyas, así que todo queda
-detenido por un tiempo.
+Firmado por {colleague}: hay noticias suyas, así que todo queda detenido por un tiempo.
 
 El motivo indicado: {because}.
 
@@ -448,12 +447,11 @@ $ afterword checkin
 
 Si no se sabe nada de usted, sus colegas podrán abrir lo que les dejó, pero no antes del {release}.
 
-Si usted no sabe nada de esto, dé señal de vida de todos modos y llame a otra persona, no a esa: alguien puede estar
-ganando tiempo.
+Si usted no sabe nada de esto, dé señal de vida de todos modos y llame a alguien que no lo haya firmado: alguien puede
+estar ganando tiempo.
 """,
     "hold-asked": """
-Una de las personas en quienes usted confía, {colleague}, ha firmado que hay noticias suyas y pide que todo quede
-detenido por un tiempo.
+Firmado por {colleague}: hay noticias suyas y todo debería quedar detenido por un tiempo.
 
 El motivo indicado: {because}.
 

@@ -137,6 +137,22 @@ def test_from_the_third_hold_on_two_different_colleagues_hold_it(late: Dossier) 
     assert "colleague 1, colleague 2" in late.world.courier.carried[-1].body
 
 
+def test_of_two_who_sign_for_different_reasons_neither_is_quoted_with_the_others(late: Dossier) -> None:
+    for _ in range(2):
+        hold(late, late.readers[0])
+        late.world.skip(HOLD)
+    for first, second, quoted in [("known-safe", "reached", 0), ("hospital", "hospital", 4)]:
+        hold(late, late.readers[0], first)
+        late.world.deliver()
+        late.world.courier.carried.clear()
+        hold(late, late.readers[1], second)
+        late.world.deliver()
+        told = [parcel.body for parcel in late.world.courier.carried]
+        assert len(told) == 4
+        assert sum("The reason given" in body for body in told) == quoted
+        late.world.skip(HOLD)
+
+
 @pytest.mark.parametrize("other", ["late", "gone"])
 def test_a_first_signature_counts_only_in_its_time_and_of_who_is_still_there(
     world: World, other: str
