@@ -265,7 +265,8 @@ def _examine_switches(seen: "Glance") -> Iterator[Finding]:
     for account in seen.marked:
         yield warning(
             "account-marked",
-            f"Account {account} knows more than this server does; an older state was restored here. Tell its owner.",
+            f"Account {account} knew more than this server, which had been set back. If its owner has not checked in "
+            "since, tell them to; otherwise nothing is left to do.",
         )
 
 

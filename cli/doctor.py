@@ -203,7 +203,9 @@ def _examine_account(account: wire.AccountState) -> Iterator[Finding]:
         )
     if account.marked:
         yield warning(
-            "server-restored", "This server was restored from an older state; check in, and look at status."
+            "server-restored",
+            "This server was once set back to an older state. If you have not checked in and pushed since, do it now, "
+            "and look at status; otherwise nothing is left to do.",
         )
 
 

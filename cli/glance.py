@@ -50,7 +50,7 @@ def show(seen: "Glance", settings: Settings) -> str:
     if seen.oldest_letter is not None:
         lines.append(f"The oldest letter has been waiting for {lasted(seen.oldest_letter)}.")
     lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
-    lines += [f"Account {each} knows more than this server, which was restored." for each in seen.marked]
+    lines += [f"Account {each} knew more than this server, which had been set back." for each in seen.marked]
     lines += _clock(seen)
     lines += [gap_text(each) for each in seen.gaps[:SHOWN_GAPS]]
     if seen.key_copied is None:

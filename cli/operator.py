@@ -76,7 +76,9 @@ def _show_accounts(held: Sequence["Held"]) -> str:
         told = f"{each.id}  {each.role:12}  {room:22}  last check-in {seen}  {terminal.one_line(each.label)}"
         if each.quota and each.used * 100 >= each.quota * NEARLY_FULL:
             told += "  (nearly full; see: afterword operator quota)"
-        lines.append(told + ("  (knows more than this server: it was restored)" if each.marked else ""))
+        lines.append(
+            told + ("  (knew more than this server, which had been set back)" if each.marked else "")
+        )
     return "\n".join(lines)
 
 

@@ -190,7 +190,8 @@ def render(shown: Status) -> str:
     ]
     if shown.marked:
         lines.append(
-            "This server was restored from an older state; check in now, and look at each dossier below."
+            "This server was once set back to an older state. If you have not checked in and pushed since, do it now, "
+            "and look at each dossier below; otherwise nothing is left to do."
         )
     if shown.quota:
         lines.append(f"{terminal.size(shown.used)} of {terminal.size(shown.quota)} used")

@@ -124,7 +124,7 @@ def test_nobody_without_an_address_is_left_in_doubt() -> None:
 
 
 def test_a_restored_server_is_said_to_be_one() -> None:
-    assert "restored from an older state" in status.render(a_status(marked=True))
+    assert "once set back to an older state" in status.render(a_status(marked=True))
 
 
 def test_both_sides_of_a_dossier_see_the_same_people_and_their_proofs(newsroom: Newsroom) -> None:
