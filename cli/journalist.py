@@ -21,7 +21,7 @@ from cli.status import LACKING
 from vault import statements, wire
 from vault.clock import read_duration, write_duration
 from vault.errors import BadUsage, NotFound, Refused
-from vault.plans import Plan, check_pause
+from vault.plans import PAUSE_AT_ONCE, Plan, check_pause
 from vault.statements import Dwells
 
 
@@ -119,7 +119,7 @@ def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: b
     """Let the switch of NAME stand still; afterwards it begins afresh. Beyond 72 hours it has to cool first."""
     end = read_until(until)
     with own_dossier(name, passphrase_file) as (session, known):
-        length = length_until(end, session.now())
+        length = length_until(end, session.now(), state_of(session, known.id).cooling)
         done = order(
             session,
             known,
@@ -130,6 +130,8 @@ def pause(name: str | None, until: str, passphrase_file: Path | None, as_json: b
         coming = calendar.coming(state_of(session, known.id))
     if done.change is not None:
         said = orders.cooling_text(done, f"a pause of {write_duration(length)}")
+        if done.effective is not None:
+            said += f"\nIt then lasts until about {terminal.local(done.effective + length)}."
     else:
         said = _render_dates(f"{done.title} is paused for {write_duration(length)}.", coming, done.now)
     terminal.answer(done, as_json, lambda _: said)
@@ -152,14 +154,27 @@ def read_until(text: str) -> datetime | int:
         ) from None
 
 
-def length_until(end: datetime | int, now: int) -> int:
-    """From `now`, by the server's clock, so that a laptop's wrong one makes no wrong pause. Refused beyond 90 days."""
+def length_until(end: datetime | int, now: int, cooling: int) -> int:
+    """From `now`, by the server's clock, so that a laptop's wrong one makes no wrong pause; to a date, a pause that
+    cools is shorter by that time, or it would end so much after it. Refused beyond 90 days."""
     if isinstance(end, int):
-        length = end
-    elif (length := int(end.timestamp() * 1000) - now) <= 0:
+        check_pause(end)
+        return end
+    date = int(end.timestamp() * 1000)
+    if date <= now:
         raise BadUsage(f"{end:%Y-%m-%d %H:%M} is over already; choose a later date.", code="bad-until")
+    length = date - now
     check_pause(length)
-    return length
+    if length <= PAUSE_AT_ONCE:
+        return length
+    if length - cooling <= PAUSE_AT_ONCE:
+        raise Refused(
+            f"A pause of more than {write_duration(PAUSE_AT_ONCE)} has to cool for {write_duration(cooling)} first; "
+            f"{end:%Y-%m-%d %H:%M} is over then, or near. Check in until {terminal.local(date - PAUSE_AT_ONCE)} and "
+            "run this again: so short a pause takes effect at once.",
+            code="pause-too-late",
+        )
+    return length - cooling
 
 
 @click.command()

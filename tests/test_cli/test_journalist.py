@@ -58,12 +58,12 @@ def test_a_pause_that_cools_tells_her_to_go_on_checking_in(bureau: Bureau) -> No
     [("36h", 36 * HOUR), ("2026-11-23T12:00+00:00", DAY), ("2026-11-22T13:00Z", HOUR), ("90d", 90 * DAY)],
 )
 def test_until_is_a_date_or_a_duration(text: str, length: int) -> None:
-    assert journalist.length_until(journalist.read_until(text), AT) == length
+    assert journalist.length_until(journalist.read_until(text), AT, 7 * DAY) == length
 
 
 def test_a_date_without_a_zone_is_meant_where_she_is(zone: Callable[[str], None]) -> None:
     zone("America/Bogota")
-    assert journalist.length_until(journalist.read_until("2026-11-23"), AT) == 17 * HOUR
+    assert journalist.length_until(journalist.read_until("2026-11-23"), AT, 7 * DAY) == 17 * HOUR
 
 
 def test_a_pause_ends_when_she_meant_although_her_clock_is_wrong(
@@ -82,14 +82,30 @@ def test_a_pause_ends_when_she_meant_although_her_clock_is_wrong(
 @pytest.mark.parametrize("text", ["", "tomorrow", "2026-11-21", "2026-13-01", "10", "-5h"])
 def test_what_is_no_date_to_come_is_refused(text: str) -> None:
     with pytest.raises(BadUsage) as refused:
-        journalist.length_until(journalist.read_until(text), AT)
+        journalist.length_until(journalist.read_until(text), AT, 7 * DAY)
     assert refused.value.code == "bad-until"
+
+
+def test_a_pause_that_cools_ends_at_the_date_that_was_named(bureau: Bureau) -> None:
+    bureau.armed()
+    end = bureau.world.clock.wall() + 20 * DAY
+    said = bureau.does("pause", "Harbour", "--until", terminal.utc(end).isoformat())
+    assert "a pause of 19d22h was asked for" in said  # two hours of the twenty days go by before it begins
+    assert f"It then lasts until about {terminal.local(end)[:13]}" in said
+
+
+def test_a_pause_that_could_begin_only_when_it_is_over_says_when_to_ask_again() -> None:
+    for text in ("2026-11-26", "2026-12-02T11:00Z"):
+        with pytest.raises(Refused) as refused:
+            journalist.length_until(journalist.read_until(text), AT, 7 * DAY)
+        assert refused.value.code == "pause-too-late"
+    assert journalist.length_until(journalist.read_until("2026-12-02T13:00Z"), AT, 7 * DAY) == 73 * HOUR
 
 
 @pytest.mark.parametrize("text", ["91d", "2027-06-01"])
 def test_no_pause_lasts_longer_than_ninety_days(text: str) -> None:
     with pytest.raises(Refused) as refused:
-        journalist.length_until(journalist.read_until(text), AT)
+        journalist.length_until(journalist.read_until(text), AT, 7 * DAY)
     assert refused.value.code == "pause-too-long"
 
 
