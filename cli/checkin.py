@@ -22,16 +22,17 @@ from vault import age, statements, titles, wire
 from vault.clock import SystemClock
 from vault.errors import AfterwordError
 from vault.identity import Keyring
-from vault.statements import Acknowledgement, CheckIn, Covered
+from vault.statements import CheckIn, Covered
 
 # Seconds for each answer: she waits for it, and a line that has died is better tried anew.
 _PATIENCE: Final = 30.0
+_FACT: Final = "checked-in"
 NOT_SHOWN: Final = "not-shown"
 
 
 class Standing(msgspec.Struct, frozen=True):
     """One dossier after the check-in. `refused`: why its switch did not move, or null. `holds`: what colleagues signed
-    since the last one, a sentence each."""
+    since the last one from this computer, a sentence each."""
 
     dossier: str
     title: str
@@ -62,7 +63,7 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
     with _home() as (home, written), Remote(home.url, home.server, patience=_PATIENCE) as remote:
         with _told_if_it_fails():
             keyring = home.unlock(terminal.passphrase(passphrase_file))
-            before = _last_heard(home)
+            before = _last_from_here(home)
             said = check_in(home, keyring, remote)
         standing = tuple(
             _standing(each, said.refused, keyring, tuple(holding.told(holding.read(home, each), before)))
@@ -76,6 +77,8 @@ def checkin(passphrase_file: Path | None, as_json: bool) -> None:
         if from_file:
             terminal.warn("a check-in from a passphrase file proves that the computer lives, not the person.")
         if written:
+            # Only now: whoever was not told is told the next time.
+            home.remember(_FACT, b"%d" % said.now)
             _after(home, keyring, remote, said)
 
 
@@ -162,11 +165,10 @@ def _after(home: Home, keyring: Keyring, remote: Remote, said: wire.CheckedIn) -
         terminal.warn(f"you are checked in, but a roster change could not be handed over: {wrong}")
 
 
-def _last_heard(home: Home) -> int:
-    """When the server acknowledged anything last (ms UTC): what colleagues signed after that is news to her."""
-    kept = home.last_acknowledgement()
-    said = None if kept is None else statements.peek(kept)
-    return said.created if isinstance(said, Acknowledgement) else 0
+def _last_from_here(home: Home) -> int:
+    """When the last check-in was told here (ms UTC, the server's clock): what colleagues signed after that is news."""
+    kept = home.fact(_FACT) or b""
+    return int(kept) if kept.isdigit() and len(kept) < 20 else 0
 
 
 def _standing(
@@ -217,7 +219,7 @@ def _render(done: Result) -> str:
     if done.history is not None:
         shown.append(done.history.sentence)
     if done.went_back:
-        shown.append("Push again, and arm again what is not armed below.")
+        shown.append("Push again, and arm or resume again what is not armed below.")
     for each in done.dossiers:
         if each.stage == NOT_SHOWN:
             why = "" if each.refused is None else f" ({terminal.one_line(each.refused)})"
@@ -234,7 +236,12 @@ def _render(done: Result) -> str:
         if each.stage == "new":
             shown.append(f"{each.title}: not armed, so nothing happens if you fall silent.")
             continue
-        shown.append(f"{each.title} ({each.stage}), if you fall silent now:")
+        if each.stage == "paused":
+            shown.append(
+                f"{each.title} (paused; to end that now: afterword resume {each.dossier[:8]}), if you do nothing:"
+            )
+        else:
+            shown.append(f"{each.title} ({each.stage}), if you fall silent now:")
         shown += calendar.lines(each.coming, done.at)
         shown += [f"    {sentence}" for sentence in each.holds]
         if each.refused is not None:

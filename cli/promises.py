@@ -36,7 +36,8 @@ _SENTENCES: Final = {
     SHORTER: f"THE SERVER HAS FORGOTTEN what it had promised you, and does not say so. {_WHAT_NOW}",
     WENT_BACK: (
         "The server has gone back to an older state: it was restored from a backup, and has forgotten what came after "
-        "it. It knows that now, and has given every switch that this concerns all its time again."
+        "it. It knows that now, and has given every switch that this concerns all its time again, but for one that is "
+        "paused: if you had ended a pause, end it again with `afterword resume`."
     ),
 }
 

@@ -177,8 +177,28 @@ def test_after_a_release_it_says_so_and_claims_nothing_else(bureau: Bureau) -> N
 def test_a_paused_dossier_stays_paused(bureau: Bureau) -> None:
     id = bureau.armed()
     bureau.does("pause", "Harbour", "--until", "10h")
-    bureau.does("checkin")
+    said = bureau.does("checkin")
     assert bureau.world.stage(id) is Stage.PAUSED
+    (line,) = [line for line in said.splitlines() if "the pause ends" in line]
+    assert "in 10h" in line
+    assert f"to end that now: afterword resume {id[:8]})" in said
+
+
+def test_whose_ended_pause_was_forgotten_is_told_that_it_runs_and_how_it_ends(bureau: Bureau) -> None:
+    id = bureau.armed()
+    bureau.does("pause", "Harbour", "--until", "10h")
+    before = bureau.back_up()
+    bureau.does("resume", "Harbour")
+    bureau.does("checkin")
+    bureau.restore(before)
+    first = bureau.does("status")
+    assert "but for one that is paused" in first
+    assert "end it again with `afterword resume`" in first
+    bureau.does("resume", id[:8])
+    bureau.restore(before)
+    said = bureau.does("checkin")
+    assert "resume again what is not armed below" in said
+    assert f"afterword resume {id[:8]}" in said
 
 
 def test_a_roster_change_that_cannot_be_handed_over_does_not_cost_the_check_in(bureau: Bureau) -> None:
