@@ -41,6 +41,8 @@ _WORDS: Final = {
     "collected": "you said that you have the archive",
     "leave": "you left",
     "hold": "you signed that she was reached",
+    "held": "a colleague signed that you were reached, and time stood still",
+    "hold-asked": "a colleague asked to hold it; a second one must sign",
     "proved": "a colleague proved a share",
     "contributed": "a colleague gave a share",
     "left": "a colleague left",

@@ -1,5 +1,7 @@
 """`afterword history`, and how a server that forgot is found out by those who use it."""
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from cli import history, promises
 from cli.home import Home
 from cli.session import Session
 from test_cli.newsroom import Newsroom
-from vault import switch, watch, wire
+from vault import statements, switch, watch, wire
 from vault.statements import Acknowledgement
 from vault.storage.records.rows import Account
 
@@ -67,6 +69,46 @@ def test_a_sound_history_is_shown_in_words_and_a_server_that_forgot_is_found_out
     assert again.code == 0
     assert "THE SERVER HAD GONE BACK" in again.out
     assert "of before the server went back" in again.out
+
+
+def noted() -> Iterator[str]:
+    """Every `what` that some part of the server hands to `ledger.note`, and the kinds of what it acknowledges."""
+    for file in sorted(Path(switch.__file__).parent.glob("*.py")):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            named = {
+                each.targets[0].id: each.value
+                for each in ast.walk(function)
+                if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name)
+            }
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in _NOTING[file.stem == "ledger"]:
+                    what = call.args[3]
+                    yield from _words(named.get(what.id, what) if isinstance(what, ast.Name) else what)
+    unanswered = {"login", "acknowledgement", "release"}
+    yield from {each.kind for each in statements.Statement.__subclasses__()} - unanswered
+
+
+_NOTING = (("ledger.note",), ("note",))
+
+
+def _words(what: ast.expr) -> Iterator[str]:
+    match what:
+        case ast.Constant(value=str(word)):
+            yield word
+        case ast.IfExp(body=one, orelse=other):
+            yield from _words(one)
+            yield from _words(other)
+        case _:
+            assert ast.unparse(what) == "statement.kind", ast.unparse(what)
+
+
+def test_whatever_the_server_notes_has_words() -> None:
+    found = set(noted())
+    assert {"held", "hold-asked", "forked", "moved", "checkin"} <= found
+    assert found - {"moved"} <= set(history._WORDS)
+    assert set(history._WORDS) <= found
 
 
 def test_her_own_joining_and_each_colleagues_are_told_apart(at_work: Newsroom) -> None:
