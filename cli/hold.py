@@ -3,6 +3,8 @@
 Rule of this room: nothing is signed before the person has read what it does and does not do, and who will hear of it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -47,7 +49,7 @@ def hold(
     holds of one alarm need one signature each; after that two different colleagues must sign.
     """
     title = orders.asked_name(name)
-    with signed_in(passphrase_file) as session:
+    with _told_if_it_fails(), signed_in(passphrase_file) as session:
         sound = _holdable(_entrusted(session, title))
         state, who = sound.state, sound.journalist.label
         for line in holding.sentences(holding.read(session.home, state), session.now()):
@@ -58,8 +60,15 @@ def hold(
                 "while it runs. If it is still needed then, sign after that.",
                 code="already-held",
             )
+        mine = session.home.card.hash.hex()
+        if any(each.pending and each.card == mine for each in state.holds):
+            raise Refused(
+                "You have signed this already; it takes effect when another colleague signs too. Ask one to run: "
+                "afterword hold",
+                code="needs-another",
+            )
         why = because or _asked_why()
-        _explain(sound, why, mine=session.home.card.hash.hex(), short=session.remote.info().short)
+        _explain(sound, why, short=session.remote.info().short)
         if not (yes or terminal.confirm("Sign this under your name")):
             raise Refused("You did not say yes; nothing was signed, and time goes on.", code="not-confirmed")
         dossier, server = state.dossier, orders.server_of(session)
@@ -72,6 +81,17 @@ def hold(
         after = said.dossier or orders.state_of(session, dossier)
         held = Held(dossier, sound.title, who, after.held, after.projected, session.now())
     terminal.answer(held, as_json, _render)
+
+
+@contextmanager
+def _told_if_it_fails() -> Iterator[None]:
+    """Above a reason that does not say what it means for her: what is refused says it."""
+    try:
+        yield
+    except BaseException as wrong:
+        if not isinstance(wrong, Refused):
+            terminal.say("COUNT ON NOTHING STANDING STILL: the server has confirmed no hold.")
+        raise
 
 
 def _entrusted(session: Session, name: str) -> shares.Entrusted:
@@ -120,14 +140,14 @@ def _holdable(found: shares.Entrusted) -> Sound:
     return found
 
 
-def _explain(sound: Sound, why: Because, *, mine: str, short: bool) -> None:
+def _explain(sound: Sound, why: Because, *, short: bool) -> None:
     length = terminal.length(hold_length(Plan(*msgspec.structs.astuple(sound.state.plan)), short=short))
     who, title = sound.journalist.label, sound.title or sound.state.dossier[:8]
     terminal.say(f"You are about to sign, of {title}, from {who}: {holding.BECAUSE[why]}.")
     holds = sound.state.holds
     # A hold that two have signed ends for both at once.
     many = len({each.until for each in holds if each.until is not None})
-    if many >= HOLDS_ALONE and not any(each.pending and each.card != mine for each in holds):
+    if many >= HOLDS_ALONE and not any(each.pending for each in holds):
         terminal.say(
             "  It was held twice already: nothing stands still until a second colleague signs as well."
         )

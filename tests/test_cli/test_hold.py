@@ -100,6 +100,22 @@ def test_who_comes_back_hears_who_spoke_for_them_and_only_once(bureau: Bureau) -
     assert state_of(bureau, "Ben").held is None
 
 
+def test_what_was_signed_since_her_last_check_in_is_told_whatever_she_ran_before_it(bureau: Bureau) -> None:
+    bureau.does("hold", "Harbour", "--because", "hospital", "--yes", who="Ben")
+    bureau.world.skip(4 * HOUR)
+    bureau.does("hold", "Harbour", "--because", "reached", "--yes", who="Ben")
+    bureau.world.skip(4 * HOUR)
+    bureau.does("hold", "Harbour", "--because", "known-safe", "--yes", who="Cem")
+    for command in ("calendar", "status"):
+        bureau.does(command)
+    said = bureau.does("checkin")
+    for signed in ("Ben signed that you were in a hospital", "Ben signed that you were spoken with",
+                   "Cem signed that you were known to be safe"):  # fmt: skip
+        assert signed in said
+    bureau.does("status")
+    assert "while you were silent" not in bureau.does("checkin")
+
+
 def test_a_third_hold_waits_for_a_second_colleague(bureau: Bureau) -> None:
     for _ in range(2):
         bureau.does("hold", "Harbour", "--because", "reached", "--yes", who="Ben")
@@ -108,7 +124,11 @@ def test_a_third_hold_waits_for_a_second_colleague(bureau: Bureau) -> None:
     assert "NOTHING STANDS STILL YET" in done.out
     assert "nothing stands still until a second colleague signs" in done.err
     assert "Ben asked to hold it" in bureau.does("inbox", who="Cem")
-    assert bureau.refused("hold", "Harbour", "--because", "reached", "--yes", who="Ben") != ""
+    again = bureau.types("Ben", "hold", "Harbour", answers=(PASSPHRASE,))
+    assert (again.code, again.err.endswith("afterword: needs-another\n")) == (3, True)
+    assert "another colleague signs too" in again.err
+    for asked in ("How do you know?", "You are about to sign"):
+        assert asked not in again.err
     done = bureau.run("Cem", "hold", "Harbour", "--because", "reached", "--yes")
     assert "is held until" in done.out
     assert "It was held twice already" not in done.err
@@ -121,6 +141,21 @@ def test_nothing_is_added_while_one_runs_and_the_name_is_said(bureau: Bureau) ->
     assert done.code == 3
     assert "held by Ben" in done.err
     assert "already-held" in done.err
+
+
+@pytest.mark.parametrize("lost", ["asked", "answered"])
+def test_a_hold_that_no_answer_confirmed_is_not_to_be_counted_on(bureau: Bureau, lost: str) -> None:
+    if lost == "asked":
+        bureau.unsent.extend(["/server"] * 5)
+    else:
+        bureau.lose(f"/dossiers/{bureau.dossier}/statements")  # type: ignore[attr-defined]
+    done = bureau.run("Ben", "hold", "Harbour", "--because", "reached", "--yes")
+    assert (done.code, done.out) == (8, "")
+    assert "COUNT ON NOTHING STANDING STILL: the server has confirmed no hold." in done.err
+    # Run again, it says which of the two it was; and what is refused is refused in its own words alone.
+    again = bureau.run("Ben", "hold", "Harbour", "--because", "reached", "--yes")
+    assert (again.code, "held by you" in again.err) == ((0, False) if lost == "asked" else (3, True))
+    assert "COUNT ON" not in again.err
 
 
 def test_what_is_not_overdue_or_is_released_cannot_be_held(bureau: Bureau) -> None:
