@@ -80,24 +80,27 @@ def read_supposition(texts: Sequence[str]) -> Supposition:
     """Of any number of texts, each one form or several with commas or `and` between them."""
     found: dict[str, int] = {}
     for each in [part for text in texts for part in re.split(r",|;|\band\b", text)]:
-        words = " ".join(each.split()).casefold()
-        form = re.fullmatch(r"(away|server down) ?(\S+)|(mail dead)", words)
+        words = " ".join(each.split())
+        form = re.fullmatch(r"(?i:(away|server down)) ?(\S+)|(?i:(mail dead))", words)
         if form is None:
             raise BadUsage(
                 f"{each.strip()!r} is no supposition. {_hint(words)}{FORMS}", code="bad-supposition"
             )
-        name = form[1] or form[3]
+        name = (form[1] or form[3]).casefold()
         if name in found:
             raise BadUsage(f"{name!r} is said twice. {FORMS}", code="bad-supposition")
         try:
             found[name] = read_duration(form[2]) if form[2] else 1
         except BadUsage as wrong:
-            raise BadUsage(f"{wrong} {FORMS}", code="bad-supposition") from None
+            raise BadUsage(f"{wrong} {_hint(words)}{FORMS}", code="bad-supposition") from None
     return Supposition(found.get("away"), found.get("server down"), "mail dead" in found)
 
 
 def _hint(words: str) -> str:
     """What was probably meant by words that do not read, as a sentence; often nothing."""
+    if re.search(r"[0-9] ?(?:M|(?i:mo))\b|\b(?i:months?)\b", words):
+        return "A month is 30d. "
+    words = words.casefold()
     if len(re.findall(r"\b(?:away|server down|mail dead)\b", words)) > 1:
         return "Between two of them stands a comma. "
     long = re.fullmatch(rf"(away|server down) ?([0-9]{{1,12}}) ?({'|'.join(_UNITS)})s?", words)
@@ -222,7 +225,10 @@ def _in_words(what: str, after: Switch, notices: Sequence[Notice], supposed: Sup
         case "back":
             return "the server is back: time counts again"
         case "checked-in":
-            text = f"you are back and check in; the dossier is {after.stage} again"
+            text = "you are back and check in; the dossier is "
+            if after.stage is Stage.PAUSED:
+                return f"{text}paused still, which ends with: afterword resume NAME"
+            text += f"{after.stage} again"
         case "unreached":
             text = f"no letter has reached you in {write_duration(switch.dwell(after) or 0)}; only now the time runs"
         case "waits":
@@ -232,7 +238,10 @@ def _in_words(what: str, after: Switch, notices: Sequence[Notice], supposed: Sup
         case _:
             # The calendar's own words, which say who hears of it.
             text = calendar.HAPPENS[after.stage.value]
-            return text + ("; mail does not carry the letters" if notices and supposed.mail_dead else "")
+            if notices and supposed.mail_dead:
+                text = text.removesuffix("; you are told").removesuffix(", and a letter tells you")
+                return f"{text}; mail does not carry the letters"
+            return text
     if not hearers:
         return text
     to = " and ".join([", ".join(hearers[:-1]), hearers[-1]] if len(hearers) > 1 else hearers)

@@ -43,7 +43,8 @@ def test_each_form_is_read_alone_and_together(texts: list[str], meant: Suppositi
 @pytest.mark.parametrize(
     "text",
     ["", "away", "away ten days", "away 0d", "away 10d away 3d", "away 10d, away 3d", "server down", "mail", "dead",
-     "mail dead 3d", "server up 3d", "away -1d", "away 9999999d", "mail dead and", "🦉", "away 10d\x00"],
+     "mail dead 3d", "server up 3d", "away -1d", "away 1M", "away 10D",
+     "away 9999999d", "mail dead and", "🦉", "away 10d\x00"],
 )  # fmt: skip
 def test_what_does_not_parse_is_answered_with_the_three_forms(text: str) -> None:
     with pytest.raises(BadUsage) as wrong:
@@ -76,6 +77,15 @@ def test_dead_mail_doubles_each_late_stage_and_says_that_nobody_hears() -> None:
     assert found.released == found.latest == AT + plan.every + 2 * late
     assert {sent.arrives for each in found.happenings for sent in each.letters} == {False}
     assert all("mail does not carry" in each.said for each in found.happenings if each.letters)
+    assert not any("you are told" in each.said for each in found.happenings)
+    heard = supposing.suppose(a_state(), "Harbour", Supposition(), AT, TICK, reachable=True)
+    assert heard.happenings[-1].said.endswith("; you are told")
+    end = (wire.Projected("armed", AT + DAY),)
+    paused = a_state("paused", projected=end, due=AT + DAY)
+    first, *_ = supposing.suppose(
+        paused, "Harbour", Supposition(mail_dead=True), AT, TICK, reachable=True
+    ).happenings
+    assert first.said == "the pause ends; mail does not carry the letters"
 
 
 def test_whoever_is_back_in_time_is_told_that_there_is_no_release() -> None:
@@ -107,6 +117,14 @@ def test_whoever_comes_back_too_late_is_told_by_how_much_and_which_command_preve
     assert "A pause lasts 90d at most" in supposing.render([found], AT)
 
 
+def test_whoever_is_back_within_a_pause_is_told_that_it_goes_on_and_what_ends_it() -> None:
+    state = a_state("paused", projected=(wire.Projected("armed", AT + 5 * DAY),), due=AT + 5 * DAY)
+    found = supposing.suppose(state, "Harbour", Supposition(away=DAY), AT, TICK, reachable=True)
+    (back,) = found.happenings
+    assert back.stage == "paused"
+    assert back.said.endswith("the dossier is paused still, which ends with: afterword resume NAME")
+
+
 def test_what_happens_is_called_as_the_calendar_calls_it() -> None:
     found = supposing.suppose(a_state(), "Harbour", Supposition(), AT, TICK, reachable=True)
     assert [each.said for each in found.happenings] == [each.what for each in calendar.coming(a_state())]
@@ -125,6 +143,11 @@ def test_what_is_not_armed_names_the_command_that_arms_it() -> None:
         ("server down 1 hour", 'Write "server down 1h".'),
         ("away 10d server down 3d", "Between two of them stands a comma."),
         ("away 10d mail dead", "Between two of them stands a comma."),
+        ("away 1M", "A month is 30d."),
+        ("Away 2mo", "A month is 30d."),
+        ("server down 1 Month", "A month is 30d."),
+        ("away 3 months", "A month is 30d."),
+        ("away 10 Days", 'Write "away 10d".'),
     ],
 )
 def test_what_was_nearly_written_right_is_answered_with_what_is_missing(text: str, hint: str) -> None:
