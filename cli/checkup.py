@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cli import terminal
 from cli.doctor import Finding, ok, problem, warning
 from cli.durability import examine_durability
-from cli.glance import DRIFT, STILL_TICKS, gap_text, lasted
+from cli.glance import DRIFT, STILL_TICKS, gap_text, how_to_start, lasted
 from vault.clock import DAY, SystemClock, write_duration
 from vault.errors import AfterwordError
 from vault.service import FRESH_TICKS
@@ -150,7 +150,8 @@ def _examine_time(settings: Settings, seen: "Glance") -> Iterator[Finding]:
     late = FRESH_TICKS * settings.tick
     if seen.tick_age is None or seen.tick_age > late:
         yield problem(
-            "not-ticking", f"The watch has not ticked here{_since(seen.tick_age)}; start: afterword serve"
+            "not-ticking",
+            f"The watch has not ticked here{_since(seen.tick_age)}. To start it: {how_to_start(settings)}",
         )
     else:
         yield ok("ticking", f"The watch ticked {lasted(seen.tick_age)} ago.")
@@ -250,7 +251,8 @@ def _examine_past(settings: Settings, seen: "Glance") -> Iterator[Finding]:
         if seen.delivered_age is None or seen.delivered_age > STILL_TICKS * settings.tick:
             yield problem(
                 "not-delivering",
-                f"No deliverer has looked for letters{_since(seen.delivered_age)}; start: afterword serve",
+                f"No deliverer has looked for letters{_since(seen.delivered_age)}. To start it: "
+                f"{how_to_start(settings)}",
             )
         else:
             yield ok("delivering", "The deliverer is up.")

@@ -22,7 +22,7 @@ from cli.home import Home
 from cli.session import STALE_PROOF, Session, clock_off, learn_dossiers, learn_links, signed_in
 from cli.status import LACKING, Standing, standing
 from vault import wire
-from vault.errors import AfterwordError
+from vault.errors import AfterwordError, Refused
 from vault.settings import NEARLY_FULL
 
 PACKAGES: Final = ("vault", "cli", "web")
@@ -55,6 +55,12 @@ def doctor(data: Path | None, passphrase_file: Path | None, as_json: bool) -> No
         # The server's own examination; its parts are not on everybody's computer.
         importlib.import_module("cli.operator").examine(data, as_json)
         return
+    if not Home.exists():
+        raise Refused(
+            "Nobody has joined from this computer yet; run: afterword join INVITE-URL. To examine a server: afterword "
+            "doctor --data FOLDER",
+            code="no-home",
+        )
     findings = [*examine_installation(), *examine(passphrase_file)]
     terminal.answer({"findings": findings}, as_json, lambda _: render(findings))
     if any(each.level == "problem" for each in findings):

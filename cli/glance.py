@@ -23,7 +23,13 @@ SHOWN_GAPS: Final = 5
 def show(seen: "Glance", settings: Settings) -> str:
     """The whole of it, what matters most first."""
     lines = [
-        _beat(seen.tick_age, settings.tick, "The watch ticked {} ago.", "The watch does NOT tick"),
+        _beat(
+            seen.tick_age,
+            settings.tick,
+            "The watch ticked {} ago.",
+            "The watch does NOT tick",
+            f" To start it: {how_to_start(settings)}",
+        ),
         _beat(
             seen.probed_age, settings.tick, "The public door is open.", "Nobody gets through the public door"
         ),
@@ -76,15 +82,20 @@ def _crowd(seen: "Glance") -> Iterator[str]:
     )
 
 
+def how_to_start(settings: Settings) -> str:
+    """On a machine that has the units of deploy/, and on any other."""
+    return f"systemctl restart afterword, or without systemd: afterword serve --data {settings.data}"
+
+
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{many} {name}" for name, many in counts.items()) or "none"
 
 
-def _beat(age: int | None, tick: int, well: str, ill: str) -> str:
+def _beat(age: int | None, tick: int, well: str, ill: str, todo: str = "") -> str:
     if age is not None and age <= FRESH_TICKS * tick:
         return well.format(lasted(age))
     since = f" for {lasted(age)}" if age is not None else " on this computer"
-    return f"{ill}{since}: time stands still, no warning goes out and nothing is released."
+    return f"{ill}{since}: time stands still, no warning goes out and nothing is released.{todo}"
 
 
 def _outage(seen: "Glance") -> Iterator[str]:
@@ -106,9 +117,12 @@ def _deliverer(seen: "Glance", settings: Settings) -> Iterator[str]:
         yield "No mail server is set, so no warning reaches anybody; set AFTERWORD_SMTP."
         return
     if seen.delivered_age is None:
-        yield "No deliverer has ever run here, so no letter goes out; start: afterword serve"
+        yield f"No deliverer has ever run here, so no letter goes out. To start it: {how_to_start(settings)}"
     elif seen.delivered_age > STILL_TICKS * settings.tick:
-        yield f"The deliverer stopped {lasted(seen.delivered_age)} ago, so no letter goes out."
+        yield (
+            f"The deliverer stopped {lasted(seen.delivered_age)} ago, so no letter goes out. To start it: "
+            f"{how_to_start(settings)}"
+        )
     else:
         yield "The deliverer is up."
 

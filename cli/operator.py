@@ -227,8 +227,9 @@ def restore(settings: Settings, source: Path, anyway: bool, as_json: bool) -> No
         as_json,
         lambda _: (
             f"Restored, with {terminal.count(back.objects - len(back.lost), 'object')}; switches that begin their "
-            f"whole ladder anew: {begun}. "
-            f"Start it, with AFTERWORD_SERVER_KEY_FILE as it is now: afterword serve --data {settings.data}"
+            f"whole ladder anew: {begun}. Start it, under systemd: systemctl enable --now afterword.service "
+            "afterword-backup.timer; otherwise, with AFTERWORD_SERVER_KEY_FILE as it is now: "
+            f"afterword serve --data {settings.data}"
         ),
     )
 

@@ -110,8 +110,15 @@ def back_up(
 def newest(folder: Path, wall: int) -> Path:
     """The backup in `folder` that was begun last by its name, which a clock on a wall wrote: what that cannot have
     written yet is refused, and so is guessing. `wall` in ms UTC."""
-    dated = {at: file for file in folder.glob("*.backup") if (at := begun_at(file)) is not None}
+    here = list(folder.glob("*.backup"))
+    dated = {at: file for file in here if (at := begun_at(file)) is not None}
     if not dated:
+        # A copy made into a folder that was there already lies one level deeper.
+        deeper = sorted({file.parent.name for file in folder.glob("*/*.backup")})
+        if deeper and not here:
+            raise NotFound(
+                f"There is no backup in {folder}; there is one in its folder {deeper[0]}.", code="no-backup"
+            )
         raise NotFound(
             f"There is no backup in {folder}; one that bears another name than afterword-NUMBER.backup is restored by "
             "giving the file itself.",

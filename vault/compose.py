@@ -51,7 +51,8 @@ def require_server(settings: Settings) -> None:
     backup from being restored there."""
     if not settings.data.is_dir() or not file_of(settings.database).exists():
         raise Refused(
-            f"There is no server in {settings.data}; run: afterword serve --data {settings.data}",
+            f"There is no server in {settings.data}. If yours is elsewhere, name its folder with --data or in "
+            f"AFTERWORD_DATA; to make a new one here: afterword serve --data {settings.data}",
             code="no-server",
         )
 

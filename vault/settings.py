@@ -99,7 +99,8 @@ def read_settings(
                 return Path(path).read_text(encoding="utf-8").strip()
             except OSError as wrong:
                 raise BadUsage(
-                    f"AFTERWORD_{name}_FILE cannot be read ({wrong.strerror}).", code="bad-setting"
+                    f"AFTERWORD_{name}_FILE cannot be read ({wrong.strerror}); let the user that this runs as read it.",
+                    code="bad-setting",
                 ) from None
         return environment.get(f"AFTERWORD_{name}") or otherwise
 

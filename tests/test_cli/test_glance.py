@@ -50,6 +50,13 @@ def test_a_deliverer_that_stopped_is_said_with_since_when(seen: Glance) -> None:
     assert "deliverer" not in show(never, settings()), "without mail there is none to miss"
 
 
+def test_whatever_stopped_is_said_with_how_to_start_it_with_systemd_and_without(seen: Glance) -> None:
+    both = "To start it: systemctl restart afterword, or without systemd: afterword serve --data /nowhere"
+    assert both not in show(seen, MAIL)
+    for stopped in ({"tick_age": HOUR}, {"tick_age": None}, {"delivered_age": HOUR}, {"delivered_age": None}):
+        assert show(msgspec.structs.replace(seen, **stopped), MAIL).count(both) == 1, stopped
+
+
 @pytest.mark.parametrize(
     ("alarm", "words"),
     [

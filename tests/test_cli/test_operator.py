@@ -259,7 +259,11 @@ def test_commands_on_a_folder_without_a_server_make_none(
         ["backup", str(tmp_path)],
     ):
         assert run(*words, "--data", str(tmp_path / "nowhere")) == 3
-        assert "afterword: no-server" in capsys.readouterr().err
+        refused = capsys.readouterr().err
+        assert "afterword: no-server" in refused
+        # Whoever forgot to name their folder must not be sent to begin a second server.
+        said = " ".join(refused.split())
+        assert said.index("name its folder") < said.index("afterword serve")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -372,6 +376,9 @@ def test_a_backup_comes_back_as_the_same_server_with_a_new_life_and_only_with_it
 
     monkeypatch.setenv("AFTERWORD_SERVER_KEY_FILE", str(data / "server.key"))
     assert run("restore", str(tmp_path / "kept"), "--data", str(back)) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "under systemd: systemctl enable --now afterword.service afterword-backup.timer" in told
+    assert f"otherwise, with AFTERWORD_SERVER_KEY_FILE as it is now: afterword serve --data {back}" in told
     after = compose.open_vault(read_settings(os.environ, data=back))
     assert after.custodian.hash == before.custodian.hash
     lives = [each.records.service().life for each in (before, after) if each.records.service() is not None]
@@ -533,7 +540,9 @@ def test_a_doctor_who_is_told_of_a_server_and_finds_no_home_examines_the_server(
 ) -> None:
     monkeypatch.setenv("AFTERWORD_HOME", str(tmp_path / "nobody"))
     assert invoke(["doctor"]) == 3
-    assert "afterword: no-home" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "afterword: no-home" in refused
+    assert "afterword doctor --data FOLDER" in " ".join(refused.split())
     monkeypatch.setenv("AFTERWORD_DATA", str(data))
     assert invoke(["doctor"]) == 3
     said = capsys.readouterr().out

@@ -344,6 +344,14 @@ def test_a_backup_that_was_renamed_is_restored_only_when_it_is_named(tmp_path: P
         backups.newest(tmp_path, 1_750_000_000_000)
 
 
+def test_a_copy_that_landed_one_level_too_deep_is_pointed_at_and_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "afterword-1700000000000.backup").write_bytes(b"")
+    with pytest.raises(NotFound, match="there is one in its folder copied") as refusal:
+        backups.newest(tmp_path, 1_750_000_000_000)
+    assert refusal.value.code == "no-backup"
+
+
 MIB = 1 << 20
 
 

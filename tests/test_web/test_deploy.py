@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fire.tally import MAY_LACK
-from vault import letters_en, letters_es, wire
+from vault import founding, letters_en, letters_es, wire
 from vault.letters import LetterKind, Trouble
 from vault.settings import PORT, read_settings
 from web.workers import KEEP_ALIVE
@@ -193,7 +195,7 @@ def test_whatever_serve_and_the_rounds_print_stands_in_the_operators_book() -> N
 def test_no_step_of_the_guide_needs_a_later_one() -> None:
     for first, then in (
         ("apt install git", "python3 -m venv"),
-        ("install -m 0755 deploy/afterword-operator", "    afterword-operator "),
+        ("install -m 0755 deploy/afterword /usr/local/bin/", "    afterword "),
         ("systemctl enable --now", "--confirm-copy"),
         ("certbot certonly", "nginx -t"),
         ("# HERE", "nginx -t"),
@@ -205,11 +207,110 @@ def test_no_step_of_the_guide_needs_a_later_one() -> None:
 @pytest.mark.parametrize("page", ["deploy/README.md", "docs/operations.md"])
 def test_a_server_is_started_only_after_it_was_restored(page: str) -> None:
     text = (ROOT / page).read_text()
-    restore = text.index(
-        "afterword-operator operator restore /var/lib/afterword-backup --data /var/lib/afterword"
-    )
-    assert "step 3 without `systemctl enable --now`" in text[:restore]
+    restore = text.index("    afterword operator restore /var/lib/afterword-backup --data /var/lib/afterword")
+    without = "step 3 without `systemctl enable --now` and without any line that begins with `afterword`"
+    assert without in " ".join(text[:restore].split())
     assert text[restore:].splitlines()[1].strip().startswith("systemctl enable --now afterword.service")
+
+
+SYSTEMD_RUN = """#!{python}
+import os, sys
+credentials = "{credentials}"
+words = sys.argv[1:]
+settings = []
+while words[0].startswith("--"):
+    name, _, value = words.pop(0)[2:].partition("=")
+    if name == "setenv":
+        settings.insert(0, value)
+    if name == "property" and value.startswith("EnvironmentFile="):
+        lines = open(value.partition("=")[2]).read().splitlines()
+        settings += [line for line in lines if line and not line.startswith("#")]
+    if name == "property" and value.startswith("LoadCredential="):
+        id, _, path = value.partition("=")[2].partition(":")
+        open(os.path.join(credentials, id), "w").write(open(path).read())
+os.environ.clear()
+os.environ.update(each.split("=", 1) for each in settings)
+os.environ["CREDENTIALS_DIRECTORY"] = os.environ["HOME"] = credentials
+os.execv(words[0], words)
+"""
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """The command of the guide on a machine of the guide, whose roots lie in a folder, and whose systemd is a stub
+    that hands over what it was told to, and nothing else."""
+    for name in ("bin", "etc", "credentials", "data"):
+        (tmp_path / name).mkdir(mode=0o700)
+    founding.found(read_settings({}, data=tmp_path / "data"))
+    (tmp_path / "data" / "server.key").rename(tmp_path / "etc" / "server.key")
+    (tmp_path / "etc" / "smtp").write_text("smtp://127.0.0.1:9")
+    (tmp_path / "etc" / "afterword.env").write_text((DEPLOY / "afterword.env").read_text())
+    shipped = (DEPLOY / "afterword").read_text()
+    for place, here in (
+        ("/etc/afterword/", f"{tmp_path}/etc/"),
+        ("/opt/afterword/bin/", f"{Path(sys.executable).parent}/"),
+        ("/var/lib/afterword", f"{tmp_path}/data"),
+    ):
+        assert place in shipped
+        shipped = shipped.replace(place, here)
+    stub = SYSTEMD_RUN.format(python=sys.executable, credentials=tmp_path / "credentials")
+    for name, text in (("afterword", shipped), ("systemd-run", stub), ("id", "#!/bin/sh\necho ${WHO:-0}\n")):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def run(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["afterword", *words],
+            env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin", **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_what_letters_and_screens_tell_an_operator_to_run_works_as_typed_on_the_machine_of_the_guide(
+    typed: Callable[..., "subprocess.CompletedProcess[str]"],
+) -> None:
+    status = typed("operator", "status")
+    assert status.returncode == 3, status.stderr
+    assert "Accounts: 0." in status.stdout
+    assert "No mail server" not in status.stdout
+    examined = typed("doctor")
+    assert examined.returncode == 3, examined.stderr
+    assert "The database reads" in examined.stdout
+    assert "https://vault.example.org" in examined.stdout
+    assert "no-mail" not in examined.stdout
+    (told,) = re.findall(r"run: afterword (doctor --data \S+)$", status.stdout, re.MULTILINE)
+    assert "The database reads" in typed(*told.split()).stdout
+
+
+def test_who_is_not_root_is_told_how_to_run_it(
+    typed: Callable[..., "subprocess.CompletedProcess[str]"],
+) -> None:
+    refused = typed("doctor", WHO="1000")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "sudo" in refused.stderr
+
+
+def test_the_command_of_the_guide_has_the_folder_the_keys_and_the_settings_of_its_unit() -> None:
+    unit, command = (DEPLOY / "afterword.service").read_text(), (DEPLOY / "afterword").read_text()
+    for each in re.findall(r"^(EnvironmentFile=\S+|LoadCredential=\S+)$", unit, re.MULTILINE):
+        assert f"--property={each} " in command
+    assert "--data %S/afterword\n" in unit
+    assert "AFTERWORD_DATA=/var/lib/afterword " in command
+
+
+def test_no_setting_is_recommended_that_root_could_read_and_the_service_could_not() -> None:
+    shipped = (DEPLOY / "afterword.env").read_text()
+    assert "_FILE=" not in shipped
+    # The address of the outside watcher stands in it.
+    assert "    install -m 0600 deploy/afterword.env /etc/afterword/ " in GUIDE
+    for unit in DEPLOY.glob("*.service"):
+        files = re.findall(r"AFTERWORD_\w+_FILE=(\S+)", unit.read_text())
+        assert files
+        assert all(each.startswith("%d/") for each in files)
 
 
 def test_where_it_is_told_to_knock_the_proxy_listens_and_asks_for_no_certificate() -> None:
