@@ -283,7 +283,8 @@ def _examine_mail(settings: Settings, seen: "Glance") -> Iterator[Finding]:
         for account in seen.failing:
             yield warning(
                 "account-unreached",
-                f"An address of account {account} has accepted no letter for a day; its owner was told at the others.",
+                f"An address of account {account} has accepted no letter for a day; its owner was told at their other "
+                "addresses, if there are any. See: afterword operator accounts",
             )
     for account in seen.unreachable:
         yield problem(
@@ -291,11 +292,17 @@ def _examine_mail(settings: Settings, seen: "Glance") -> Iterator[Finding]:
             f"Account {account} has something released to collect, and no confirmed address; see who it is in: "
             "afterword operator accounts",
         )
-    if seen.oldest_letter is not None and seen.oldest_letter > OLD_LETTER:
+    if "letters-waiting" in seen.wrong:
         yield problem(
             "letters-waiting",
-            f"A letter has been waiting for {write_duration(seen.oldest_letter // 1000 * 1000)}; is the deliverer up, "
-            "and does the mail server take letters?",
+            "Letters are due, and nobody carries them; look at what the deliverer printed, and whether the mail server "
+            "is slow.",
+        )
+    elif seen.oldest_letter is not None and seen.oldest_letter > OLD_LETTER:
+        yield warning(
+            "letter-late",
+            f"A letter has been waiting for {write_duration(seen.oldest_letter // 1000 * 1000)}; often its address is "
+            "bad. Look whether it stays the only one.",
         )
     if settings.mail is None:
         yield problem("no-mail", "No mail server is set, so no warning reaches anybody; set AFTERWORD_SMTP.")
@@ -322,7 +329,9 @@ def _send_test_letters(settings: Settings) -> Iterator[Finding]:
         return
     try:
         for place, address in enumerate(settings.operator_addresses, 1):
-            text = letters.write(LetterKind.TEST, settings.operator_language, "", "", Facts(host=sender.host))
+            text = letters.write(
+                LetterKind.TEST, settings.operator_language, "", None, Facts(host=sender.host)
+            )
             outcome = courier.carry(
                 Parcel(
                     message_id=f"<{secrets.token_hex(16)}@{sender.address.rpartition('@')[2]}>",

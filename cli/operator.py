@@ -73,13 +73,21 @@ def _show_accounts(held: Sequence["Held"]) -> str:
     for each in held:
         room = f"{terminal.size(each.used)} of {terminal.size(each.quota)}" if each.quota else "–"
         seen = terminal.local(each.checked_in) if each.checked_in is not None else "never"
-        told = f"{each.id}  {each.role:12}  {room:22}  last check-in {seen}  {terminal.one_line(each.label)}"
+        told = (
+            f"{each.id}  {each.role:12}  {room:22}  last check-in {seen}  {_ways(each):22}  "
+            f"{terminal.one_line(each.label)}"
+        )
         if each.quota and each.used * 100 >= each.quota * NEARLY_FULL:
             told += "  (nearly full; see: afterword operator quota)"
         lines.append(
             told + ("  (knew more than this server, which had been set back)" if each.marked else "")
         )
     return "\n".join(lines)
+
+
+def _ways(held: "Held") -> str:
+    many = "1 address" if held.addresses == 1 else f"{held.addresses or 'no'} addresses"
+    return f"{many}, {held.failing} failing" if held.failing else many
 
 
 @operator.command()

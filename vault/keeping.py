@@ -13,6 +13,7 @@ from vault.errors import Damaged, NotFound
 from vault.storage.objects import Objects
 from vault.storage.records import Records
 from vault.storage.records.gaps import Gap
+from vault.storage.records.rows import Account
 
 _SHOWN: Final = 100
 
@@ -59,7 +60,8 @@ class Glance(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """One line of `operator accounts`."""
+    """One line of `operator accounts`. `addresses`: how many are confirmed, `failing`: how many of these have accepted
+    nothing for a day."""
 
     id: str
     label: str
@@ -68,6 +70,7 @@ class Held(msgspec.Struct, frozen=True):
     used: int
     dossiers: int
     addresses: int
+    failing: int
     checked_in: int | None
     marked: bool
 
@@ -123,21 +126,25 @@ def glance(records: Records, objects: Objects, mail: bool = False) -> Glance:
 
 
 def list_accounts(records: Records, custodian: Custodian) -> list[Held]:
-    with records.reading():
-        return [
-            Held(
-                id=each.id,
-                label=identity.read_card(custodian.wake(each.card)).card.label,
-                role="journalist" if each.journalist else "collaborator",
-                quota=each.quota,
-                used=each.used,
-                dossiers=len(records.dossiers_of(each.id)),
-                addresses=len(records.confirmed_addresses_of(each.id)),
-                checked_in=each.checked_in,
-                marked=bool(each.marked),
-            )
-            for each in records.accounts()
-        ]
+    with records.reading() as now:
+        a_day_ago = now.lived - channels.SHOUTS_AFTER
+        return [_held(records, custodian, a_day_ago, each) for each in records.accounts()]
+
+
+def _held(records: Records, custodian: Custodian, a_day_ago: int, account: Account) -> Held:
+    addresses = records.confirmed_addresses_of(account.id)
+    return Held(
+        id=account.id,
+        label=identity.read_card(custodian.wake(account.card)).card.label,
+        role="journalist" if account.journalist else "collaborator",
+        quota=account.quota,
+        used=account.used,
+        dossiers=len(records.dossiers_of(account.id)),
+        addresses=len(addresses),
+        failing=sum(each.failing_lived is not None and each.failing_lived <= a_day_ago for each in addresses),
+        checked_in=account.checked_in,
+        marked=bool(account.marked),
+    )
 
 
 def set_quota(records: Records, account: str, quota: int) -> None:

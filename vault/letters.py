@@ -136,6 +136,8 @@ class Words(Protocol):
     def GENUINE(self) -> str: ...
     @property
     def NO_PHRASE(self) -> str: ...
+    @property
+    def TO_OPERATOR(self) -> str: ...
 
     def write_date(self, weekday: int, day: int, month: int, year: int) -> str:
         """A day in words; weekday 0 is Monday."""
@@ -145,8 +147,9 @@ _WORDS: Final[Mapping[str, Words]] = {"en": letters_en, "es": letters_es}
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def write(kind: LetterKind, language: str, subject: str, phrase: str, facts: Facts) -> Letter:
-    """The letter, in plain text of at most 78 columns. An empty `subject` means the language's own neutral one.
+def write(kind: LetterKind, language: str, subject: str, phrase: str | None, facts: Facts) -> Letter:
+    """The letter, in plain text of at most 78 columns. An empty `subject` means the language's own neutral one, an
+    empty `phrase` that none was chosen; None is for an operator, who has nowhere to choose one.
 
     Raises Malformed only for a subject or phrase that `read_subject` and `read_phrase` would have refused.
     """
@@ -176,7 +179,9 @@ def write(kind: LetterKind, language: str, subject: str, phrase: str, facts: Fac
         special = words.HERS
     text = special.get(kind.value) or words.LETTERS[kind.value]
     parts = [*_paragraphs(text, given), *_paragraphs(words.NEVER, {})]
-    if kind not in WITHOUT_PHRASE:
+    if phrase is None:
+        parts += _paragraphs(words.TO_OPERATOR, {})
+    elif kind not in WITHOUT_PHRASE:
         parts += _paragraphs(words.GENUINE if phrase else words.NO_PHRASE, {"phrase": read_phrase(phrase)})
     return Letter(read_subject(subject) or words.SUBJECT, "\n\n".join(parts) + "\n")
 

@@ -67,6 +67,11 @@ You have not chosen a recognition phrase, so a forged letter would look just lik
 own computer shows you, not what a letter says: run `afterword status`.
 """
 
+TO_OPERATOR: Final = """
+Letters to an operator carry no phrase: believe what `afterword operator status` shows on the server, not what a
+letter says.
+"""
+
 LETTERS: Final[Mapping[str, str]] = {
     "code": """
 Somebody, most likely you, asked for letters to be sent to this address. If it was you, run this on your

@@ -67,6 +67,11 @@ Usted no ha elegido una frase de reconocimiento, así que una carta falsa tendr�
 lo que le muestre su propia computadora, no lo que diga una carta: ejecute `afterword status`.
 """
 
+TO_OPERATOR: Final = """
+Las cartas a quien opera un servidor no llevan frase: crea lo que muestre `afterword operator status` en el servidor,
+no lo que diga una carta.
+"""
+
 LETTERS: Final[Mapping[str, str]] = {
     "code": """
 Alguien, seguramente usted, pidió que se enviaran cartas a esta dirección. Si fue usted, ejecute esto en su

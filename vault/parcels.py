@@ -70,7 +70,8 @@ def write(
     domain = sender.address.rpartition("@")[2]
     parcels = []
     for place, reach in enumerate(reaches):
-        text = letters.write(kind, reach.language, reach.subject, reach.phrase, facts)
+        phrase = None if letter.address is None else reach.phrase
+        text = letters.write(kind, reach.language, reach.subject, phrase, facts)
         suffix = f".{place}" if place else ""
         parcels.append(
             Parcel(

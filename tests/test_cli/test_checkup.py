@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from cli import checkup
 from cli.doctor import Finding
 from tests.theatre import Mailroom, read
 from tests.world import Dossier, World, an_armed_dossier
-from vault import compose, founding, keyfile
-from vault.clock import SystemClock
+from vault import compose, founding, keeping, keyfile
+from vault.clock import HOUR, SystemClock
 from vault.settings import Settings, read_settings
 from vault.storage.objects import open_objects
 from vault.stream import OBJECT_SIZE
@@ -274,3 +275,39 @@ def test_the_disk_is_asked_whether_it_keeps_what_it_says(data: Path) -> None:
     assert {"fsync", "disk-in-memory", "disk-elsewhere", "disk-no-barrier", "fsync-too-fast"} & set(
         examined(read_settings(HERE, data=data))
     )
+
+
+def test_one_bad_mailbox_is_no_problem_of_the_server_and_letters_that_nobody_carries_are(
+    data: Path,
+) -> None:
+    vault = compose.open_vault(read_settings({}, data=data))
+    seen = keeping.glance(vault.records, vault.objects)
+    vault.records.db.close()
+
+    def found(**given: object) -> dict[str, str]:
+        changed = msgspec.structs.replace(seen, **given)
+        return {
+            each.code: each.level for each in checkup._examine_mail(read_settings(HERE, data=data), changed)
+        }
+
+    late = found(oldest_letter=2 * HOUR)
+    assert late["letter-late"] == "warning"
+    assert "letters-waiting" not in late
+    stuck = found(oldest_letter=2 * HOUR, wrong=("letters-waiting",))
+    assert stuck["letters-waiting"] == "problem"
+    assert "letter-late" not in stuck
+    assert "letter-late" not in found(oldest_letter=HOUR)
+
+
+def test_who_has_one_address_only_is_not_said_to_have_been_told_at_another(data: Path) -> None:
+    vault = compose.open_vault(read_settings({}, data=data))
+    seen = keeping.glance(vault.records, vault.objects)
+    vault.records.db.close()
+    failing = msgspec.structs.replace(seen, failing=("0a1b",))
+    (told,) = [
+        each.sentence
+        for each in checkup._examine_mail(read_settings(HERE, data=data), failing)
+        if each.code == "account-unreached"
+    ]
+    assert "if there are any" in told
+    assert "afterword operator accounts" in told

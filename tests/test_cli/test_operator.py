@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli import terminal
+from cli import operator, terminal
 from cli.main import invoke
 from tests.detour import a_proxy
 from tests.world import World, an_armed_dossier
@@ -305,6 +305,17 @@ def test_accounts_of_a_new_server_are_none_and_an_unknown_one_gets_no_quota(
     assert "Nobody has joined yet" in capsys.readouterr().out
     assert run("quota", "abc", "50GiB", "--data", str(data)) == 4
     assert "afterword: no-such-account" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("addresses", "failing", "words"),
+    [(0, 0, "  no addresses  "), (1, 1, "  1 address, 1 failing  "), (3, 0, "  3 addresses  ")],
+)
+def test_accounts_show_how_many_ways_lead_to_somebody_and_whether_one_fails(
+    addresses: int, failing: int, words: str
+) -> None:
+    held = keeping.Held("0a1b", "Ana", "journalist", 10, 1, 1, addresses, failing, None, False)
+    assert words in operator._show_accounts([held])
 
 
 def test_an_account_that_is_four_fifths_full_is_pointed_out(

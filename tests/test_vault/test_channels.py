@@ -154,6 +154,12 @@ def test_with_one_address_there_is_nobody_to_tell_but_the_operator(world: World)
     live(world, 27)
     assert told(world) == []
     assert seen(world).failing == (made.readers[0].account.id,)
+    listed = keeping.list_accounts(world.records, world.custodian)
+    assert {each.label: (each.addresses, each.failing) for each in listed} == {
+        "ana": (1, 0),
+        "colleague 1": (1, 1),
+        "colleague 2": (1, 0),
+    }
 
 
 def test_a_code_that_does_not_arrive_shouts_at_nobody(world: World) -> None:
@@ -191,6 +197,8 @@ def test_the_operator_hears_of_a_release_to_somebody_without_an_address(world: W
     until(made, Stage.RELEASED)
     live(world, 1)
     assert told(world, "operator-no-address") == ["operator"]
+    (letter,) = [each for each in world.courier.carried if "`afterword operator accounts`" in each.body]
+    assert "Letters to an operator carry no phrase" in letter.body
     assert seen(world).unreachable == (readers[1].account.id,)
     readers[1].confirm("c2@example.org")
     live(world, 1)

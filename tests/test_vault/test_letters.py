@@ -136,6 +136,14 @@ def test_who_chose_no_phrase_is_told_not_to_believe_letters() -> None:
     assert "falsa" in body(LetterKind.RELEASE, "es", phrase="")
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", [*OPERATORS, LetterKind.ALL_CLEAR, LetterKind.TEST])
+def test_an_operator_is_told_of_no_phrase_that_they_cannot_choose(kind: LetterKind, language: str) -> None:
+    text = flowing(write(kind, language, "", None, replace(FACTS, account="9f3c21")).body)
+    assert "`afterword status`" not in text
+    assert text.rpartition(".")[0].rpartition(". ")[2].count("`afterword operator status`") == 1
+
+
 @every_letter
 def test_a_letter_says_that_nobody_asks_for_passphrase_or_words(
     kind: LetterKind, language: str, hers: bool
@@ -329,7 +337,8 @@ def shown() -> str:
         operator = kind in OPERATORS or to == "to the operator"
         about = replace(FACTS, hers=to == "to the journalist", account="9f3c21" if operator else None)
         phrase = {"en": PHRASE, "es": "la garza sobre el tejado"}[language]
-        letter = write(kind, language, "", phrase, about)
+        chosen = None if operator or kind is LetterKind.TEST else phrase
+        letter = write(kind, language, "", chosen, about)
         heading = f"{kind}, {language}" + (f" ({to})" if to else "")
         parts.append(f"### {heading}\n\n```text\nSubject: {letter.subject}\n\n{letter.body}```\n")
     return "\n".join(parts)
