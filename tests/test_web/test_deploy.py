@@ -192,6 +192,33 @@ def test_whatever_serve_and_the_rounds_print_stands_in_the_operators_book() -> N
             assert piece.casefold() in book().casefold(), (place, piece)
 
 
+def test_whatever_a_part_logs_stands_in_the_operators_book() -> None:
+    rows = (ROOT / "docs" / "operations.md").read_text().partition("### What `serve` prints")[2]
+    known = {
+        each.rstrip(":")
+        for line in rows.splitlines()
+        for each in re.findall(r"\*([^*]+)\*", line.split(" | ")[0])
+    }
+    logged = [
+        (path, text)
+        for folder in ("cli", "vault", "web")
+        for path in (ROOT / folder).rglob("*.py")
+        for text in re.findall(r'log\.(?:error|warning)\(\s*"([^"]+)"', path.read_text())
+        if re.search(r"[a-z]{3}", text.replace("%s", ""))
+    ]
+    assert len(logged) >= 20
+    for path, text in logged:
+        assert any(each in text for each in known) or text == "%s failed: %s", (path, text)
+
+
+def test_every_chore_that_can_fail_is_named_as_its_line_names_it() -> None:
+    said = book()
+    for folder in ("cli", "vault"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(r'Chore\("(\w+)"', path.read_text()):
+                assert f"*{name} failed*" in said, name
+
+
 def test_no_step_of_the_guide_needs_a_later_one() -> None:
     for first, then in (
         ("apt install git", "python3 -m venv"),
