@@ -155,7 +155,7 @@ def step(switch: Switch, event: Event, now: int, *, reachable: bool) -> tuple[Sw
             if switch.stage is not Stage.ARMED and switch.stage not in LATE:
                 return switch, ()
             # No all-clear: that a server came back says nothing about her.
-            fresh = _enter(switch, Stage.ARMED, now, reachable=reachable)
+            fresh = _restore(switch, now, reachable=reachable)
             return fresh, _withdrawn(switch, fresh)
         case Recalled():
             if switch.stage is Stage.RELEASED:
@@ -265,6 +265,15 @@ def _renew(switch: Switch, era: int, now: int, *, reachable: bool) -> tuple[Swit
         return noted, ()
     fresh = replace(_enter(noted, switch.stage, now, reachable=reachable), renewals=switch.renewals + 1)
     return fresh, (*_withdrawn(switch, fresh), *_said_on_entry(fresh))
+
+
+def _restore(switch: Switch, now: int, *, reachable: bool) -> Switch:
+    fresh = _enter(switch, Stage.ARMED, now, reachable=reachable)
+    if now < switch.entered:
+        return fresh  # nothing that it says of time is worth keeping
+    # What colleagues were told is held stays held, also if the server finds out twice that it forgot.
+    kept = switch.due if switch.stage is Stage.ARMED else _runs_from(switch, now) + switch.plan.every
+    return replace(fresh, due=max(fresh.due or 0, kept or 0))
 
 
 def _replan(switch: Switch, plan: Plan, now: int) -> Switch:

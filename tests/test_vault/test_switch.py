@@ -304,13 +304,25 @@ def test_a_hold_that_comes_after_the_time_and_before_the_watch_still_holds() -> 
         step(held, Elapsed(), 1_569, reachable=True)
 
 
-@pytest.mark.parametrize("event", [CheckIn(), Pause(70), Restored(), Destroy()], ids=str)
+@pytest.mark.parametrize("event", [CheckIn(), Pause(70), Destroy()], ids=str)
 def test_whatever_ends_the_climb_clears_holds_and_crowds(event: Event) -> None:
     held, _ = step(a_switch(Stage.GRACE), Held(500), 1_010, reachable=True)
     marked, _ = step(held, Crowded(), 1_010, reachable=True)
     after, _ = step(marked, event, 1_020, reachable=True)
     assert (after.held, after.holds, after.crowd) == (None, 0, Crowd.NO)
     assert after.due is None or after.due < 1_500
+
+
+def test_a_restore_brings_no_release_nearer_than_a_hold_had_put_it() -> None:
+    """Colleagues were told until when it is held; the server forgot a check-in, and not their signature."""
+    held, _ = step(a_switch(Stage.GRACE), Held(500), 1_010, reachable=True)
+    after, _ = step(held, Restored(), 1_020, reachable=True)
+    assert (after.stage, after.entered, after.due) == (Stage.ARMED, 1_020, 1_510 + PLAN.every)
+    assert (after.held, after.holds, after.crowd) == (None, 0, Crowd.NO)
+    again, _ = step(after, Restored(), 1_030, reachable=True)
+    assert again.due == after.due
+    alive, _ = step(after, CheckIn(), 1_040, reachable=True)
+    assert alive.due == 1_040 + PLAN.every
 
 
 @pytest.mark.parametrize("event", [CheckIn(), Pause(70), Destroy()], ids=str)

@@ -390,8 +390,12 @@ class Life(RuleBasedStateMachine):
         said = self.apply(Restored())
         if self.stage is Stage.ARMED or self.stage in LATE:
             assert not self.told(said), "a restored server knows nothing about her"
+            # No release comes nearer by it than colleagues were told.
+            held = [ended + self.plan.every for _, ended in self.held]
+            kept = [self.armed_until] if self.stage is Stage.ARMED else held
             self.beginnings = 0
             self.enters(Stage.ARMED, said)
+            self.armed_until = max([self.armed_until, *kept])
 
     def teardown(self) -> None:
         if hasattr(self, "switch") and (self.stage is Stage.ARMED or self.stage in LATE):
@@ -656,6 +660,10 @@ STEP_MUTANTS: dict[str, Step] = {
         lambda b, a, now: bent(a, due=now + a.plan.warn),
     ),
     "trying that gives no dwell": after(is_event(Tried), lambda b, a, now: bent(a, due=now)),
+    "a restore that throws a hold away": after(
+        lambda b, e, a: isinstance(e, Restored) and b.held is not None and a.stage is Stage.ARMED,
+        lambda b, a, now: bent(a, due=now + a.plan.every),
+    ),
     "a restore that goes on climbing": instead(is_event(Restored), lambda s, e, now: (s, ())),
     "a hold that is not counted": after(is_event(Held), lambda b, a, now: bent(a, holds=b.holds)),
     "a third hold by one": instead(
