@@ -291,7 +291,7 @@ class Remote:
         if response.status != 404:
             return size
         text = response.headers.get("Upload-Offset", "0")
-        offset = int(text) if text.isascii() and text.isdigit() else 0
+        offset = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
         return offset if offset < size else 0
 
     def _fetch(self, path: str, have: bytearray, progress: Callable[[int], None] | None) -> None:

@@ -182,7 +182,7 @@ def _cheaply(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """A work factor of up to 20 is taken, and costs what it costs; that is not what is being tested here."""
 
     def reading(data: bytes) -> Any:
-        found = re.match(rb"age-encryption.org/v1\n-> scrypt \S+ (\d+)\n", data)
+        found = re.match(rb"age-encryption.org/v1\n-> scrypt \S+ (\d{1,2})\n", data)
         if found and 6 < int(found[1]) <= 20:
             raise Malformed("Not here.")
         return read(data)

@@ -46,6 +46,8 @@ class Loopback:
         self.tokens: set[str] = set()
         self.objects: dict[str, bytes] = {}
         self.partial: dict[str, bytes] = {}
+        self.offset: str | None = None
+        """What it says of a part that it holds, if that is a lie."""
         self.answers: dict[tuple[str, str], msgspec.Struct] = {}
         self.connections = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -211,8 +213,8 @@ class Loopback:
                     server.objects[name] = whole
                     return self._say(201, b"", "text/plain", {})
                 if name not in server.objects:
-                    offset = {"Upload-Offset": str(len(server.partial.get(name, b"")))}
-                    return self._say(404, b"", "text/plain", offset)
+                    offset = server.offset or str(len(server.partial.get(name, b"")))
+                    return self._say(404, b"", "text/plain", {"Upload-Offset": offset})
                 data, status = server.objects[name], 200
                 if found := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
                     data, status = data[int(found[1]) :], 206

@@ -194,6 +194,16 @@ def test_what_a_power_cut_spoilt_of_an_upload_is_sent_again_from_its_beginning(
     assert sum(told) == OBJECT_SIZE
 
 
+@pytest.mark.parametrize("lie", ["9" * 5_000, "-1", "", "a", "1048577"])
+def test_a_server_that_lies_about_what_it_holds_gets_all_of_it(
+    server: Loopback, remote: Remote, lie: str
+) -> None:
+    name, data = an_object()
+    server.offset = lie
+    remote.put_object(DOSSIER, name, data, resuming=True)
+    assert server.objects[name] == data
+
+
 def test_bytes_that_never_fit_their_name_are_refused_at_once(server: Loopback, remote: Remote) -> None:
     _, data = an_object()
     with pytest.raises(Untrusted):
