@@ -7,6 +7,7 @@ successor has been read to the end; a server that comes back gives every armed s
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,10 +17,19 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from vault import age, cooling, watch
+from vault import age, watch
 from vault.clock import DAY
 from vault.custodian import Custodian
-from vault.errors import Conflict, Damaged, Malformed, NoSpace, NotFound, Refused, Untrusted
+from vault.errors import (
+    Conflict,
+    Damaged,
+    Malformed,
+    NoSpace,
+    NotFound,
+    Refused,
+    Untrusted,
+    is_damage,
+)
 from vault.service import Moment
 from vault.storage.database import Database
 from vault.storage.disk import told
@@ -33,6 +43,8 @@ BLOCK: Final = 4 * 1024 * 1024
 MAGIC: Final = b"afterword/backup/v1\n"
 _NAME: Final = re.compile(r"afterword-([0-9]{1,15})\.backup", re.ASCII)
 _RESTORED: Final = (Stage.ARMED, Stage.REMINDED, Stage.WARNED, Stage.GRACE)
+
+log = logging.getLogger("afterword.backups")
 
 
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -157,14 +169,18 @@ def begin_anew(records: Records, custodian: Custodian, life: str) -> int:
         waiting = records.switches_in(*_RESTORED)
         for dossier in waiting:
             _fresh_ladder(records, custodian, now, dossier)
-        cooling.begin_anew(records, custodian, now)
+        # What was cooling is of another life now: the watch tells it anew, and it cools again from then on.
         return len(waiting)
 
 
 def _fresh_ladder(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
     # A switch that does not read stands still alone; the others must not stand still with it.
-    with contextlib.suppress(Damaged):
+    try:
         watch.restored(records, custodian, now, dossier)
+    except Exception as wrong:
+        if not is_damage(wrong):
+            raise
+        log.error("dossier %s stands still: %s", dossier, type(wrong).__name__)
 
 
 def bring_objects(records: Records, objects: Objects, folder: Path, *, anyway: bool = False) -> Copied:

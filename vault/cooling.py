@@ -26,6 +26,8 @@ from vault.switch import Plan, Stage
 PAGE: Final = 100
 LOOKS: Final = 500
 """How many changes one tick looks at, so that it stays short however many there are. The next one goes on there."""
+AGAIN: Final = 12
+"""Ticks from the end of what is told anew until what failed of it is tried once more."""
 _BELOW: Final = (-(2**63), "")
 # In these a change may take effect; a long pause only where the switch's own table lets one begin.
 CALM: Final = frozenset({Stage.ARMED, Stage.PAUSED})
@@ -42,7 +44,11 @@ class Place:
     """The last that was looked at of those that have cooled."""
     life: str = ""
     told: str = ""
-    """The last that was told anew in this life of the server."""
+    """The last that was told anew in this life of the server, or at least tried."""
+    failed: bool = False
+    """One of those was not told: perhaps the disk was full, and it can be told later."""
+    wait: int = 0
+    """Ticks until all that is left is tried once more."""
     all_told: bool = False
 
 
@@ -56,7 +62,8 @@ def ask(
     body: bytes,
 ) -> str:
     """Take up a slow change of one dossier; one of each kind at a time."""
-    if any(each.kind == kind.value for each in records.changes_of_dossier(dossier.id)):
+    # One that does not read never takes effect, and must not stand in the way of the one that mends it.
+    if any(each.kind is kind for each in records.changes_of_dossier(dossier.id)):
         raise Refused(
             "A change of this kind is cooling already; wait for it, or run `afterword cancel` first.",
             code="change-pending",
@@ -65,10 +72,10 @@ def ask(
         hash,
         dossier.journalist,
         dossier.id,
-        kind.value,
+        kind,
         custodian.rest(body),
         now.wall,
-        now.stamp + dossier.cooling,
+        now.stamp + records.cooling_of(dossier.id),
         0,
         now.life,
     )
@@ -87,10 +94,10 @@ def ask_address(
     hash = hashlib.sha256(
         b"afterword/removal/v1" + bytes.fromhex(address.id) + bytes.fromhex(account.history)
     ).hexdigest()
-    longest = max(dossier.cooling for dossier in _armed(records, account.id))
+    longest = max(records.cooling_of(dossier) for dossier in _armed(records, account.id))
     body = custodian.rest(address.id.encode())
     kind = letters.Change.ADDRESS
-    change = Change(hash, account.id, None, kind.value, body, now.wall, now.stamp + longest, 0, now.life)
+    change = Change(hash, account.id, None, kind, body, now.wall, now.stamp + longest, 0, now.life)
     records.add_change(change)
     records.mark_removal(address.id, hash)
     ledger.note(records, now, account.id, "change-asked", kind=kind.value, change=hash)
@@ -100,26 +107,30 @@ def ask_address(
 
 def cancel(records: Records, custodian: Custodian, now: Moment, account: Account, hash: str) -> None:
     """Take back a change of hers that has not taken effect."""
-    change = records.change(hash)
-    if change is None or change.account != account.id:
+    change = _asked(records, hash)
+    if records.drop_change_of(account.id, hash) != 1:
         raise NotFound("No such change is under way; `afterword status` lists them.", code="no-such-change")
-    _close(records, now, change)
-    if change.dossier is None:
-        records.mark_removal(custodian.wake(change.body).decode(), None)
+    _withdraw(records, now, hash)
+    records.unmark_removal(account.id, hash)
+    if change is None:
+        ledger.note(records, now, account.id, "change-cancelled", change=hash)
+        return
     ledger.note(
         records, now, account.id, "change-cancelled", dossier=change.dossier, kind=change.kind, change=hash
     )
     _tell(records, custodian, now, LetterKind.CHANGE_CANCELLED, change)
 
 
-def begin_anew(records: Records, custodian: Custodian, now: Moment) -> None:
-    """After a restore, in the caller's transaction: all that is under way, at once."""
-    for hash in records.all_changes():
-        try:
-            _cool_anew(records, custodian, now, hash)
-        except Damaged as wrong:
-            # It stays one of another life, which does not take effect in this one.
-            log.error("change %s stands still: %s", hash, type(wrong).__name__)
+def _asked(records: Records, hash: str) -> Change | None:
+    """A change; of one that does not read, what the statement said that asked for it, if that reads."""
+    with contextlib.suppress(Damaged):
+        return records.change(hash)
+    with contextlib.suppress(Damaged, ValueError):
+        said = records.statement(hash)
+        if said is not None:
+            kind = letters.Change(said.kind)
+            return Change(hash, said.account, said.dossier, kind, b"", 0, 0, 0, None)
+    return None
 
 
 def _cool_anew(records: Records, custodian: Custodian, now: Moment, hash: str) -> None:
@@ -140,7 +151,8 @@ def finish(
     records: Records, custodian: Custodian, now: Moment, change: Change, former: Iterable[str] = ()
 ) -> None:
     """Say and note that a change has taken effect, and forget it. `former`: accounts it took off the roster."""
-    _close(records, now, change)
+    records.drop_change(change.hash)
+    _withdraw(records, now, change.hash)
     ledger.note(
         records,
         now,
@@ -172,20 +184,23 @@ def take_effect(records: Records, custodian: Custodian, place: Place | None = No
             records.db.give_way()
         with records.reading() as now:
             page = records.ready_changes(now.served, PAGE, place.after)
+            known = [each for each in page if each is not None]
             ready = []
-            for _, hash in page:
+            for each in known:
                 # Looked at without the lock that check-ins queue for: most of what is still here only waits.
-                with _alone(hash):
-                    change = records.change(hash)
-                    ready += [hash] if change is not None and _may_take_effect(records, now, change) else []
+                with _alone(each.hash):
+                    change = records.change(each.hash)
+                    if change is not None and _may_take_effect(records, now, change):
+                        ready.append(each.hash)
         for hash in ready:
             with _alone(hash):
                 done.append(_take_effect(records, custodian, hash))
+        last = (known[-1].cooled, known[-1].hash) if known else place.after
         # A page that ends where the last one did would be found for ever: its number is damaged.
-        if len(page) < PAGE or page[-1] == place.after:
+        if len(page) < PAGE or last == place.after:
             place.after = _BELOW
             break
-        place.after = page[-1]
+        place.after = last
     if letters.Change.DESTROY in done:
         records.db.forget()
     return sum(1 for kind in done if kind is not None)
@@ -194,25 +209,36 @@ def take_effect(records: Records, custodian: Custodian, place: Place | None = No
 def _tell_anew(records: Records, custodian: Custodian, place: Place) -> None:
     with records.reading() as now:
         if place.life != now.life:
-            place.life, place.told, place.all_told = now.life, "", False
-        # Whatever is asked for in this life is told in it.
-        page = [] if place.all_told else records.changes_of_other_lives(now.life, PAGE, place.told)
+            place.life, place.told, place.failed, place.wait, place.all_told = now.life, "", False, 0, False
+        if place.wait or place.all_told:
+            # Whatever is asked for in this life is told in it.
+            place.wait = max(0, place.wait - 1)
+            return
+        page = records.changes_of_other_lives(now.life, PAGE, place.told)
     for hash in page:
-        with _alone(hash), records.transaction() as now:
+        if hash is None:
+            continue
+        with _alone(hash, place), records.transaction() as now:
             _cool_anew(records, custodian, now, hash)
         place.told = hash
-    place.all_told = len(page) < PAGE
+    if len(page) == PAGE:
+        return
+    # Whether what failed is damaged for ever, or the disk was full for a moment, is seen the next time.
+    place.all_told = not place.failed
+    place.told, place.failed, place.wait = "", False, AGAIN if place.failed else 0
 
 
 @contextlib.contextmanager
-def _alone(hash: str) -> Iterator[None]:
-    """One that does not read stands still alone."""
+def _alone(hash: str, place: Place | None = None) -> Iterator[None]:
+    """One that does not read stands still alone; `place` remembers that there is one."""
     try:
         yield
     except DiskFailed:
         raise
     except Exception as wrong:
         log.error("change %s stands still: %s", hash, type(wrong).__name__)
+        if place is not None:
+            place.failed = True
 
 
 def _may_take_effect(records: Records, now: Moment, change: Change) -> bool:
@@ -225,9 +251,8 @@ def _take_effect(records: Records, custodian: Custodian, hash: str) -> letters.C
         if change is None or not _may_take_effect(records, now, change):
             # A check-in or a pause came in between; its moment will come again.
             return None
-        kind = letters.Change(change.kind)
-        _effect(records, custodian, now, change, kind)
-        return kind
+        _effect(records, custodian, now, change)
+        return change.kind
 
 
 def has_cooled(records: Records, now: Moment, change: Change) -> bool:
@@ -255,9 +280,8 @@ def waits_for_mail(records: Records, now: Moment, change: Change) -> int | None:
 
 def _cooling_of(records: Records, change: Change) -> int:
     if change.dossier is None:
-        return max((each.cooling for each in _armed(records, change.account)), default=0)
-    dossier = records.dossier(change.dossier)
-    return 0 if dossier is None else dossier.cooling
+        return max((records.cooling_of(each) for each in _armed(records, change.account)), default=0)
+    return records.cooling_of(change.dossier)
 
 
 def _is_told(records: Records, change: Change) -> bool:
@@ -273,12 +297,10 @@ def _is_calm(records: Records, change: Change) -> bool:
     if change.dossier is None:
         return not records.is_late(change.account)
     stage = records.switch(change.dossier).switch.stage
-    return stage in CALM and (stage, change.kind) != (Stage.PAUSED, letters.Change.PAUSE.value)
+    return stage in CALM and (stage, change.kind) != (Stage.PAUSED, letters.Change.PAUSE)
 
 
-def _effect(
-    records: Records, custodian: Custodian, now: Moment, change: Change, kind: letters.Change
-) -> None:
+def _effect(records: Records, custodian: Custodian, now: Moment, change: Change) -> None:
     body = custodian.wake(change.body)
     if change.dossier is None:
         address = body.decode()
@@ -287,7 +309,7 @@ def _effect(
         records.remove_address(address)
         outbox.address_is_gone(records, custodian, now, change.account)
         return
-    match kind:
+    match change.kind:
         case letters.Change.DESTROY:
             # Said before it is done, while the dossier still says who is concerned.
             finish(records, custodian, now, change)
@@ -304,10 +326,9 @@ def _effect(
             raise Damaged(f"Change {change.hash} does not take effect by time alone.")
 
 
-def _close(records: Records, now: Moment, change: Change) -> None:
-    records.drop_change(change.hash)
-    # Who has not heard yet that it was asked for hears only how it ended.
-    records.withdraw_letters_about(change.hash, LetterKind.CHANGE_ASKED.value, now.lived)
+def _withdraw(records: Records, now: Moment, hash: str) -> None:
+    """Who has not heard yet that it was asked for hears only how it ended."""
+    records.withdraw_letters_about(hash, LetterKind.CHANGE_ASKED.value, now.lived)
 
 
 def read_plan(dwells: Dwells) -> Plan:
@@ -323,11 +344,9 @@ def is_armed(stage: Stage) -> bool:
     return stage not in UNARMED
 
 
-def _armed(records: Records, account: str) -> Iterable[Dossier]:
+def _armed(records: Records, account: str) -> Iterable[str]:
     return (
-        dossier
-        for dossier in records.dossiers_of(account)
-        if is_armed(records.switch(dossier.id).switch.stage)
+        dossier for dossier in records.names_of(account) if is_armed(records.switch(dossier).switch.stage)
     )
 
 
@@ -349,11 +368,7 @@ def _tell(
 
 def _concerned(records: Records, change: Change, former: Iterable[str] = ()) -> dict[str, str | None]:
     """Whom to tell, and of which dossier."""
-    concerned = (
-        [dossier.id for dossier in _armed(records, change.account)]
-        if change.dossier is None
-        else [change.dossier]
-    )
+    concerned = [*_armed(records, change.account)] if change.dossier is None else [change.dossier]
     about: dict[str, str | None] = {change.account: change.dossier}
     for dossier in concerned:
         # One line that does not read must keep her neither from a cancel nor from the new roster that mends it.
@@ -373,8 +388,7 @@ def _post(
     change: Change,
     about: dict[str, str | None],
 ) -> None:
-    what = letters.Change(change.kind)
     effect = now.project(change.cooled) if kind is LetterKind.CHANGE_ASKED else None
     for account, dossier in about.items():
-        facts = Facts(hers=account == change.account, change=what, effect=effect)
+        facts = Facts(hers=account == change.account, change=change.kind, effect=effect)
         outbox.post(records, custodian, now, kind, account, facts, dossier=dossier, letter=change.hash)

@@ -135,6 +135,14 @@ class DiskFailed(Damaged):
     code = "disk-failed"
 
 
+def is_damage(wrong: Exception) -> bool:
+    """Whether a row that is not what it should be may have raised this. What passes by itself is none, nor is a disk
+    that has failed."""
+    if isinstance(wrong, DiskFailed | NoSpace) or getattr(wrong, "code", None) == "busy":
+        return False
+    return isinstance(wrong, AfterwordError | LookupError | TypeError | ValueError)
+
+
 class BadUsage(AfterwordError):
     """The command's words do not fit together."""
 

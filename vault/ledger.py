@@ -14,7 +14,7 @@ import msgspec
 from vault import envelope, outbox, statements, wire
 from vault.clock import SECOND
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Damaged, NotFound, Refused, StaleSequence
+from vault.errors import AfterwordError, Conflict, Damaged, NotFound, Refused, StaleSequence, is_damage
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
 from vault.statements import MAX_AHEAD, Acknowledgement, CheckIn, Roster, Statement
@@ -240,9 +240,14 @@ def note(
     number = row.number + 1
     told = {key: value for key, value in facts.items() if value is not None}
     entry = msgspec.json.encode({"n": number, "served": now.served, "what": what, **told}).decode()
-    hash = hashlib.sha256(bytes.fromhex(row.history) + entry.encode()).hexdigest()
     seq = max(row.seq, seq or 0)
-    records.extend_history(account, seq, number, entry, hash)
+    try:
+        hash = hashlib.sha256(bytes.fromhex(row.history) + entry.encode()).hexdigest()
+        records.extend_history(account, seq, number, entry, hash)
+    except (Conflict, ValueError) as wrong:
+        if not is_damage(wrong):
+            raise
+        raise Damaged(f"The history of account {account} does not end where its row says.") from wrong
     return msgspec.structs.replace(row, seq=seq, number=number, history=hash)
 
 

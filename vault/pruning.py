@@ -66,7 +66,7 @@ def _refers(records: Records, letter: Settled) -> bool:
     last = records.last_accepted()
     if last is None or letter.settled >= last:
         return True  # by the last that was accepted it is known whether the mail server is ill
-    if kind in _CHANGES and (letter.lane is None or records.changes_of_account(letter.lane)):
+    if kind in _CHANGES and (letter.lane is None or records.has_changes(letter.lane)):
         return True
     if kind in _OUTAGES and letter.letter is not None:
         seen = records.vigil()

@@ -1,7 +1,7 @@
 """Whether a database still is what it has promised: before a backup takes the place of a server.
 
 Rule of this room: reads only, and everything; every link is recomputed, every signature of the server verified, and
-what does not hold is named with its account or dossier, so that a person can decide.
+what does not hold is named with its account, dossier or slow change, so that a person can decide.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _DAMAGE: Final = (AfterwordError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What does not hold: `what`, of this account or dossier."""
+    """What does not hold: `what`, of this account, dossier or slow change."""
 
     of: str
     what: str
@@ -42,6 +42,8 @@ def flaws(records: Records, custodian: Custodian) -> list[Flaw]:
             found += _of_account(records, custodian, account)
         for dossier in records.names_of_dossiers():
             found += _of_dossier(records, custodian, dossier)
+        for change in records.all_changes():
+            found += _of_change(records, custodian, change)
         return found
 
 
@@ -96,6 +98,7 @@ def _of_dossier(records: Records, custodian: Custodian, name: str) -> Iterator[F
         if dossier is None or journalist is None:
             raise Damaged("it belongs to nobody")
         stage = records.switch(name).switch.stage
+        records.cooling_of(name)
         records.collaborators(name)
         rosters = records.sealed_rosters(name)
         newest = custodian.wake(rosters[-1]) if rosters else b""
@@ -116,5 +119,18 @@ def _of_dossier(records: Records, custodian: Custodian, name: str) -> Iterator[F
         statements.read(released.checkin, VerifyKey.read(journalist.checkin), CheckIn)
         if envelope.statement_hash(released.checkin).hex() != said.checkin:
             raise Damaged("its release names another check-in than the one beside it")
+    except _DAMAGE as wrong:
+        yield Flaw(of, str(wrong))
+
+
+def _of_change(records: Records, custodian: Custodian, name: str | None) -> Iterator[Flaw]:
+    of = f"change {name}"
+    try:
+        change = None if name is None else records.change(name)
+        if change is None:
+            raise Damaged("it cannot be found under its own name")
+        if change.dossier is not None and records.dossier_owner(change.dossier) != change.account:
+            raise Damaged("it is of somebody else's dossier")
+        custodian.wake(change.body)
     except _DAMAGE as wrong:
         yield Flaw(of, str(wrong))

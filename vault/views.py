@@ -4,6 +4,7 @@ Rule of this room: reads only; people are shown projected dates, which hold if t
 """
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from vault import holds, ledger, orders, release, switch, wire
@@ -60,7 +61,7 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
     seen = records.switch(row.id)
     mine = row.journalist == account.id
     released = records.release(row.id)
-    changes = [*records.changes_of_dossier(row.id)]
+    changes = records.changes_of_dossier(row.id)
     if mine:
         changes += [each for each in records.changes_of_account(account.id) if each.dossier is None]
     return wire.DossierState(
@@ -85,7 +86,7 @@ def _state(records: Records, now: Moment, account: Account, row: Dossier) -> wir
         head=row.head,
         pushed=row.pushed,
         last_checkin=journalist.checked_in,
-        changes=tuple(_change(records, now, each, seen.switch.stage) for each in changes),
+        changes=tuple(_changes(records, now, changes, seen.switch.stage)),
         missing=orders.missing(records, row) if mine and seen.switch.stage is Stage.NEW else (),
         brief=row.brief is not None and records.copy(row.brief, account.card_hash) is not None,
         released=None if released is None else released.released,
@@ -131,6 +132,15 @@ def _line(each: Collaborator) -> wire.ProofState:
     )
 
 
+def _changes(records: Records, now: Moment, changes: Iterable[Change], stage: Stage) -> Iterator[wire.Change]:
+    """One that cannot be told when it takes effect, as its cooling time does not read, must not hide the dossier."""
+    for each in changes:
+        try:
+            yield _change(records, now, each, stage)
+        except Damaged as wrong:
+            log.error("change %s does not read: %s", each.hash, type(wrong).__name__)
+
+
 def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire.Change:
     cooled = has_cooled(records, now, change)
     mail = waits_for_mail(records, now, change)
@@ -139,7 +149,7 @@ def _change(records: Records, now: Moment, change: Change, stage: Stage) -> wire
     waits = records.is_late(change.account) if change.dossier is None else stage not in calm
     return wire.Change(
         change=change.hash,
-        kind=change.kind,  # type: ignore[arg-type]  # written by cooling from letters.Change only
+        kind=change.kind.value,
         asked=change.asked,
         effective=None
         if waits and cooled

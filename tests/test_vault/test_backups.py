@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import Dossier, Person, World, an_armed_dossier
+from tests.world import Dossier, Person, World, an_armed_dossier, until
 from vault import accounts, age, backups, deposit, keeping, statements, wire
 from vault.backups import Copied
-from vault.clock import DAY, HOUR
-from vault.errors import Damaged, Malformed, NoSpace, NotFound, Refused, Unauthenticated, Untrusted
+from vault.clock import DAY, HOUR, MINUTE
+from vault.errors import (
+    AfterwordError,
+    Conflict,
+    Damaged,
+    DiskFailed,
+    Malformed,
+    NoSpace,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Untrusted,
+)
 from vault.plans import DEFAULT_PLAN
 from vault.statements import Login
 from vault.storage.records import Records
@@ -198,6 +209,52 @@ def test_a_switch_that_does_not_read_keeps_no_other_from_its_fresh_ladder(
     assert other.stage is Stage.ARMED
     with pytest.raises(Damaged):
         world.records.switch(armed.id)
+
+
+DAMAGE = {
+    "a history that is none": "UPDATE accounts SET history = 'p' || substr(history, 2) WHERE id = :a",
+    "a history that goes on": "UPDATE accounts SET number = number - 1 WHERE id = :a",
+    "an account that does not read": "UPDATE accounts SET created = 'x' WHERE id = :a",
+    "a change of no kind": "UPDATE changes SET kind = 'eestroy' WHERE account = :a",
+    "a dossier that does not read": "UPDATE dossiers SET epoch = 'x' WHERE journalist = :a",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_no_damaged_row_of_one_journalist_keeps_another_from_the_fresh_ladder(
+    world: World, armed: Dossier, what: str
+) -> None:
+    other = an_armed_dossier(world)
+    armed.hers.order(armed.id, statements.Destroy)
+    other.hers.order(other.id, statements.Destroy)
+    until(other, Stage.WARNED)
+    with world.database.transaction():
+        world.database.run(DAMAGE[what], a=armed.hers.account.id)
+    backups.begin_anew(world.records, world.custodian, "ab" * 16)
+    assert other.stage is Stage.ARMED
+    asked = world.letters().count(("c1@example.org", "change-asked"))
+    world.pass_time(MINUTE)
+    assert world.letters().count(("c1@example.org", "change-asked")) > asked
+
+
+@pytest.mark.parametrize(
+    "passing", [NoSpace("full"), Conflict("busy", code="busy"), DiskFailed("gone")], ids=lambda e: e.code
+)
+def test_what_passes_is_not_taken_for_damage_and_the_restore_can_be_run_again(
+    world: World, armed: Dossier, monkeypatch: pytest.MonkeyPatch, passing: AfterwordError
+) -> None:
+    life = world.records.service()
+
+    def refuse(*given: object) -> None:
+        raise passing
+
+    monkeypatch.setattr(world.records, "save_switch", refuse)
+    with pytest.raises(type(passing)):
+        backups.begin_anew(world.records, world.custodian, "ab" * 16)
+    now = world.records.service()
+    assert life is not None
+    assert now is not None
+    assert now.life == life.life
 
 
 def test_every_object_comes_back_and_is_what_it_was(world: World, armed: Dossier, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.world import ask as ask_roster
 from vault import accounts, backups, cooling, outbox, statements, views, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
-from vault.errors import AfterwordError, NotFound, Refused
+from vault.errors import AfterwordError, Damaged, NoSpace, NotFound, Refused
 from vault.plans import Plan
 from vault.statements import Dwells
 from vault.switch import Stage
@@ -613,3 +613,200 @@ def test_changes_that_raise_hold_up_nobody_elses(world: World, monkeypatch: pyte
     world.pass_time(4 * TICK)
     assert done(made, "destroy")
     assert all(world.records.change(str(hash)) is not None for hash in broken)
+
+
+def spoil(made: Dossier, column: str, value: int | str | bytes, hash: str | None) -> None:
+    """As a bad sector does: the sum stays what it was."""
+    database = made.world.database
+    with database.transaction():
+        row = database.one("SELECT total FROM changes WHERE hash = :hash", hash=hash)
+        assert row is not None
+        database.run(
+            f"UPDATE changes SET {column} = {value if isinstance(value, str) else ':value'} WHERE hash = :hash",  # noqa: S608
+            hash=hash,
+            **({} if isinstance(value, str) else {"value": value}),
+        )
+        database.run("UPDATE changes SET total = :total WHERE hash = :hash", hash=hash, total=row["total"])
+
+
+NO_TEXT = "CAST(x'e6' || substr({}, 2) AS TEXT)"
+SPOILT: dict[str, tuple[str, int | str]] = {
+    "a letter of its life": ("life", NO_TEXT.format("life")),
+    "a letter of its kind": ("kind", "'e' || substr(kind, 2)"),
+    "its kind, altogether": ("kind", NO_TEXT.format("kind")),
+    "whose dossier": ("dossier", "NULL"),
+    "when it has cooled": ("cooled", "cooled - 1"),
+    "when it was asked for": ("asked", "'x'"),
+}
+
+
+@pytest.mark.parametrize("kind", ["destroy", "roster"])
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_change_that_does_not_read_hides_no_dossier_and_bars_no_remedy(
+    made: Dossier, what: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = made.world
+    hash = ASKING[kind](made)
+    spoil(made, *SPOILT[what], hash)
+    with pytest.raises(Damaged):
+        world.records.change(str(hash))
+    for each in (made.hers, *made.readers):
+        (shown,) = views.dossiers(world.records, each.account).dossiers
+        assert (shown.dossier, shown.changes) == (made.id, ())
+    views.rosters(world.records, world.custodian, made.readers[0].account, made.id)
+    assert "do not read" in caplog.text
+    others = [ASKING[other](made) for other in ("plan", kind)]
+    assert len(views.dossier(world.records, made.hers.account, made.id).changes) == 2
+    for each_of in (hash, *others):
+        made.hers.order(made.id, statements.Cancel, change=each_of)
+    assert world.records.all_changes() == []
+
+
+def test_who_was_told_of_a_change_that_does_not_read_hears_that_it_was_cancelled(made: Dossier) -> None:
+    hash = ASKING["destroy"](made)
+    made.world.pass_time(MINUTE)
+    spoil(made, "kind", "'none'", hash)
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    made.world.pass_time(MINUTE)
+    assert told(made, "change-cancelled") == EVERYBODY
+
+
+def test_somebody_elses_change_that_does_not_read_cannot_be_cancelled(made: Dossier) -> None:
+    hash = ASKING["destroy"](made)
+    spoil(made, "asked", "'x'", hash)
+    bea = made.world.journalist("bea")
+    hers = bea.create([bea.colleague("c")], 1, PLAN)
+    with pytest.raises(NotFound):
+        bea.order(hers.id, statements.Cancel, change=hash)
+    assert made.world.records.all_changes() == [hash]
+
+
+def test_the_removal_of_an_address_that_does_not_read_is_cancelled_and_can_be_asked_anew(
+    made: Dossier,
+) -> None:
+    hash = remove_address(made)
+    spoil(made, "body", "x'00'", hash)
+    spoil(made, "asked", "'x'", hash)
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    assert remove_address(made) not in (hash, None)
+
+
+def test_a_change_whose_very_name_does_not_read_holds_up_no_other(made: Dossier) -> None:
+    world = made.world
+    broken = ASKING["plan"](made)
+    world.skip(DAY)
+    ASKING["destroy"](made)
+    spoil(made, "hash", NO_TEXT.format("hash"), broken)
+    cool(made)
+    world.pass_time(MINUTE)
+    assert done(made, "destroy")
+
+
+@pytest.mark.parametrize("kind", BY_TIME)
+def test_no_single_bit_of_its_numbers_lets_a_change_take_effect_before_its_time(
+    made: Dossier, kind: str
+) -> None:
+    world = made.world
+    for _ in range(5):
+        world.skip(DAY)
+        made.hers.check_in()
+    hash = ASKING[kind](made)
+    world.pass_time(MINUTE)
+    before = world.snapshot()
+    change = world.records.change(str(hash))
+    assert change is not None
+    earlier = [bit for bit in range(62) if change.cooled >> bit & 1]
+    for column, bits in (("cooled", earlier), ("asked", earlier[-1:]), ("told", [0])):
+        for bit in bits:
+            world.rewind(before)
+            spoil(made, column, getattr(change, column) ^ 1 << bit, hash)
+            world.pass_time(3 * TICK)
+            assert not done(made, kind), (column, bit)
+            with pytest.raises(Damaged):
+                world.records.change(str(hash))
+
+
+def test_a_cooling_time_that_is_not_the_one_it_was_made_with_shortens_nothing_and_holds_up_no_release(
+    made: Dossier,
+) -> None:
+    world = made.world
+    hash = ASKING["plan"](made)
+    world.courier.answer = lambda parcel: TemporaryFailure("down")
+    with world.database.transaction():
+        row = world.database.one("SELECT total FROM dossiers WHERE id = :id", id=made.id)
+        assert row is not None
+        world.database.run("UPDATE dossiers SET cooling = 0 WHERE id = :id", id=made.id)
+        world.database.run(
+            "UPDATE dossiers SET total = :total WHERE id = :id", id=made.id, total=row["total"]
+        )
+    with pytest.raises(Damaged):
+        ASKING["destroy"](made)
+    with pytest.raises(Damaged):
+        remove_address(made)
+    for _ in range(6):
+        world.skip(DAY)
+        made.hers.check_in()
+    for each in (made.hers, *made.readers):
+        (shown,) = views.dossiers(world.records, each.account).dossiers
+        assert (shown.dossier, shown.changes) == (made.id, ())
+    assert world.records.change(str(hash)) is not None
+    assert not done(made, "plan")
+    made.hers.order(made.id, statements.Cancel, change=hash)
+    world.courier.answer = None
+    until(made, Stage.RELEASED)
+
+
+def set_back_on_a_full_disk(made: Dossier, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    """A destruction whose cancelling was forgotten, and which tries to tell it anew are made while there is no room."""
+    hash = ASKING["destroy"](made)
+    made.world.pass_time(MINUTE)
+    seen = cancel_and_be_set_back(made, hash)
+    tried: list[str] = []
+
+    def full(hash: str, *given: object) -> None:
+        tried.append(hash)
+        raise NoSpace("The disk is full.")
+
+    monkeypatch.setattr(made.world.records, "cool_again", full)
+    sign_in(made.hers, seen)
+    return str(hash), tried
+
+
+def test_what_a_full_disk_kept_from_being_told_anew_is_told_when_there_is_room_again(
+    made: Dossier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_back_on_a_full_disk(made, monkeypatch)
+    made.world.pass_time(3 * TICK)
+    assert told(made, "change-asked") == EVERYBODY
+    monkeypatch.undo()
+    made.world.pass_time((cooling.AGAIN + 4) * 2 * TICK)
+    assert told(made, "change-asked") == sorted(2 * EVERYBODY)
+    for _ in range(5):
+        made.world.skip(DAY)
+        made.hers.check_in()
+    assert done(made, "destroy")
+
+
+def test_what_cannot_be_told_anew_is_tried_now_and_then_and_not_in_every_tick(
+    made: Dossier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cooling, "PAGE", 1)
+    hash, tried = set_back_on_a_full_disk(made, monkeypatch)
+    place = cooling.Place()
+    for _ in range(3 * (cooling.AGAIN + 2)):
+        cooling.take_effect(made.world.records, made.world.custodian, place)
+    assert tried == [hash] * 3
+
+
+def test_a_restore_tells_of_what_was_cooling_in_the_ticks_after_it(made: Dossier) -> None:
+    world = made.world
+    ASKING["destroy"](made)
+    broken = ASKING["plan"](made)
+    world.pass_time(10 * TICK)
+    spoil(made, "kind", "'plant'", broken)
+    backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
+    (listed,) = views.dossier(world.records, made.hers.account, made.id).changes
+    assert listed.effective == world.clock.wall() + COOLING
+    assert told(made, "change-asked") == sorted(2 * EVERYBODY)
+    world.pass_time(4 * TICK)
+    assert told(made, "change-asked") == sorted(3 * EVERYBODY)

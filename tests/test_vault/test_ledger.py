@@ -12,7 +12,7 @@ import pytest
 from tests.world import Dossier, Person, World, an_armed_dossier, cool, until
 from vault import accounts, envelope, ledger, orders, statements, wire
 from vault.clock import HOUR, MINUTE, SECOND
-from vault.errors import AfterwordError, Refused, StaleSequence, Untrusted
+from vault.errors import AfterwordError, Conflict, Damaged, Refused, StaleSequence, Untrusted
 from vault.plans import DEFAULT_PLAN
 from vault.statements import Acknowledgement
 from vault.switch import Stage
@@ -588,3 +588,29 @@ def test_in_a_long_chain_a_damaged_link_costs_nobody_the_next_order(
     with world.database.transaction():
         world.database.run("UPDATE statements SET acknowledgement = x'00' WHERE kind = 'plan'")
     replan(made)
+
+
+@pytest.mark.parametrize("damage", ["history = 'p' || substr(history, 2)", "number = number - 1"])
+def test_a_history_that_does_not_end_where_its_row_says_is_damage_and_is_not_written_on(
+    world: World, damage: str
+) -> None:
+    ana = world.journalist()
+    before = world.records.history(ana.account.id, 0, 100)
+    with world.database.transaction():
+        world.database.run(f"UPDATE accounts SET {damage} WHERE id = :a", a=ana.account.id)  # noqa: S608 our own
+    with pytest.raises(Damaged), world.records.transaction() as now:
+        ledger.note(world.records, now, ana.account.id, "quota", size=1)
+    assert world.records.history(ana.account.id, 0, 100) == before
+
+
+def test_a_database_that_is_busy_is_not_taken_for_a_damaged_history(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = world.journalist()
+
+    def busy(*given: object) -> None:
+        raise Conflict("Another process is writing.", code="busy")
+
+    monkeypatch.setattr(world.records, "extend_history", busy)
+    with pytest.raises(Conflict), world.records.transaction() as now:
+        ledger.note(world.records, now, ana.account.id, "quota", size=1)

@@ -147,6 +147,19 @@ def test_whoever_was_told_that_an_address_goes_counts_as_told_while_it_waits(wor
     assert world.records.letters_about(change.hash, LetterKind.CHANGE_ASKED.value) == told
 
 
+def test_while_a_change_of_hers_does_not_read_letters_about_changes_stay(world: World) -> None:
+    made = an_armed_dossier(world)
+    change = made.hers.order(made.id, statements.Destroy)
+    world.pass_time(4 * world.tick)
+    told = world.records.letters_about(str(change), LetterKind.CHANGE_ASKED.value)
+    with world.database.transaction():
+        world.database.run("UPDATE changes SET total = total + 1")
+    later(world, 2 * KEPT)
+    another_letter(world)
+    prune(world)
+    assert world.records.letters_about(str(change), LetterKind.CHANGE_ASKED.value) == told
+
+
 def test_who_was_told_of_an_outage_hears_that_it_is_over_however_long_it_lasted(world: World) -> None:
     an_armed_dossier(world)
     world.reachable = False

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.fire.flows_servers import older
 from tests.world import Dossier, Person, World, an_armed_dossier, cool, digest, until
 from vault import accounts, age, dossiers, statements, switch, wire
 from vault.clock import HOUR
@@ -245,3 +246,17 @@ def test_a_column_that_holds_no_bytes_any_more_is_damage_and_no_crash(world: Wor
     for look in (world.records.sealed_rosters, lambda dossier: world.records.heads(dossier, 0, 10)):
         with pytest.raises(Damaged):
             look(made.id)
+
+
+def test_a_change_that_was_cooling_before_the_database_kept_sums_reads_and_takes_effect(world: World) -> None:
+    made = an_armed_dossier(world, PLAN, cooling=72 * HOUR)
+    hash = made.hers.order(made.id, statements.Destroy)
+    world.pass_time(10 * world.tick)
+    before = world.records.change(str(hash))
+    world.database.close()
+    older(world.folder / "afterword.db")
+    world.reopen()
+    assert world.records.change(str(hash)) == before
+    assert world.records.cooling_of(made.id) == 72 * HOUR
+    cool(made)
+    assert made.stage is Stage.DESTROYED

@@ -8,7 +8,7 @@ import pytest
 
 from cli.main import invoke
 from tests.world import Dossier, World, an_armed_dossier, until
-from vault import backups, founding, soundness
+from vault import backups, founding, soundness, statements
 from vault.errors import Refused
 from vault.settings import read_settings
 from vault.switch import Stage
@@ -56,6 +56,30 @@ def test_whatever_does_not_hold_is_named(released: Dossier, what: str) -> None:
         world.rewind(start)
     assert found, what
     assert all(each.of.startswith(("account ", "dossier ")) for each in found)
+
+
+CHANGES = {
+    "its kind is none": "UPDATE changes SET kind = 'eestroy'",
+    "its kind is another": "UPDATE changes SET kind = 'address'",
+    "it does not add up": "UPDATE changes SET total = total + 7",
+    "a word is no text": "UPDATE changes SET life = CAST(x'ff' AS TEXT)",
+    "its name is none": "UPDATE changes SET hash = x'ff'",
+    "what it says does not open": "UPDATE changes SET body = x'00'",
+    "it is of another dossier": "UPDATE changes SET dossier = 'aa'",
+    "its dossier's cooling time is another": "UPDATE dossiers SET total = total - 3",
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_slow_change_that_does_not_hold_is_named(world: World, what: str) -> None:
+    made = an_armed_dossier(world)
+    hash = made.hers.order(made.id, statements.Destroy)
+    assert soundness.flaws(world.records, world.custodian) == []
+    with world.records.transaction():
+        world.database.run(CHANGES[what])
+    (flaw,) = soundness.flaws(world.records, world.custodian)
+    named = f"dossier {made.id}" if "cooling" in what else f"change {None if 'name' in what else hash}"
+    assert flaw.of == named
 
 
 def test_an_unsound_backup_replaces_nothing_and_can_be_taken_all_the_same(

@@ -69,12 +69,14 @@ CREATE INDEX outbox_landed ON outbox (settled) WHERE state = 'accepted'
 """
 
 
-# Kept by the database itself, whoever writes; vault/storage/records/switches.py compares them whenever it reads.
+# Kept by the database itself, whoever writes; vault/storage/records/ compares them whenever it reads.
 _SUMS = {
     "service": "at * 3 + lived * 5 + served * 7 + coalesce(probed, -7) * 11 + grown * 13 + era * 17 + stood * 19",
     "switches": "unicode(stage) * 3 + version * 5 + every * 7 + remind * 11 + warn * 13 + grace * 17 + entered * 19 "
     "+ coalesce(due, -7) * 23 + trying * 29 + era * 31 + renewals * 37 + ladder * 41 + coalesce(pause, -7) * 43 "
     "+ coalesce(held, -7) * 47 + holds * 53 + crowd * 59",
+    "changes": "unicode(kind) * 3 + asked * 5 + cooled * 7 + told * 11",
+    "dossiers": "cooling * 3",
 }
 
 

@@ -14,6 +14,7 @@ from vault.clock import Clock
 from vault.errors import Damaged
 from vault.service import Moment, Service
 from vault.storage.database import Database
+from vault.storage.records.changes import Changes
 from vault.storage.records.dossiers import Dossiers
 from vault.storage.records.gaps import Gaps
 from vault.storage.records.letters import Letters
@@ -36,7 +37,7 @@ VITAL: Final = (
 """What must read for anybody to be warned or released to; small, whatever people deposit."""
 
 
-class Records(People, Dossiers, Switches, Letters, Gaps):
+class Records(People, Dossiers, Changes, Switches, Letters, Gaps):
     """`tick` in ms. One per process; each thread has its own connection underneath."""
 
     def __init__(self, db: Database, clock: Clock, tick: int) -> None:

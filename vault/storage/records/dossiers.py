@@ -1,6 +1,6 @@
-"""SQL about dossiers, rosters, objects, heads, slow changes and releases."""
+"""SQL about dossiers, rosters, objects, heads and releases."""
 
-from vault.storage.records.rows import Change, Collaborator, Dossier, Released, Rows, blob
+from vault.storage.records.rows import Collaborator, Dossier, Released, Rows, blob
 
 
 class Dossiers(Rows):
@@ -331,69 +331,6 @@ class Dossiers(Rows):
                 limit=limit,
             )
         ]
-
-    # slow changes
-
-    def add_change(self, change: Change) -> None:
-        self._insert("changes", change)
-
-    def change(self, hash: str) -> Change | None:
-        return self._one(Change, "SELECT * FROM changes WHERE hash = :hash", hash=hash)
-
-    def changes_of_dossier(self, dossier: str) -> list[Change]:
-        return self._all(Change, "SELECT * FROM changes WHERE dossier = :id ORDER BY asked, hash", id=dossier)
-
-    def changes_of_account(self, account: str) -> list[Change]:
-        return self._all(Change, "SELECT * FROM changes WHERE account = :id ORDER BY asked, hash", id=account)
-
-    def ready_changes(self, served: int, limit: int, after: tuple[int, str]) -> list[tuple[int, str]]:
-        """(cooled, hash) behind `after` of what has cooled, in a stage where it may take effect; rosters wait for the
-        journalist's computer.
-
-        What concerns a person and not one dossier waits while any switch of theirs is late.
-        """
-        return [
-            (int(row["cooled"]), str(row["hash"]))
-            for row in self.db.all(
-                "SELECT c.cooled, c.hash FROM changes c LEFT JOIN switches s ON s.dossier = c.dossier "
-                "WHERE c.cooled <= :served AND (c.cooled, c.hash) > (:cooled, :hash) "
-                "AND c.kind <> 'roster' AND (s.stage = 'armed' "
-                "OR (s.stage = 'paused' AND c.kind <> 'pause') OR (c.dossier IS NULL AND NOT EXISTS "
-                "(SELECT 1 FROM dossiers d JOIN switches w ON w.dossier = d.id WHERE d.journalist = c.account "
-                "AND w.stage IN ('reminded', 'warned', 'grace')))) ORDER BY c.cooled, c.hash LIMIT :limit",
-                served=served,
-                limit=limit,
-                cooled=after[0],
-                hash=after[1],
-            )
-        ]
-
-    def all_changes(self) -> list[str]:
-        return [str(row["hash"]) for row in self.db.all("SELECT hash FROM changes ORDER BY asked, hash")]
-
-    def changes_of_other_lives(self, life: str, limit: int, after: str) -> list[str]:
-        """Those that were not told in this life, in the order of their hashes."""
-        return [
-            str(row["hash"])
-            for row in self.db.all(
-                "SELECT hash FROM changes WHERE hash > :after AND COALESCE(life, '') <> :life "
-                "ORDER BY hash LIMIT :limit",
-                after=after,
-                life=life,
-                limit=limit,
-            )
-        ]
-
-    def cool_again(self, hash: str, cooled: int, life: str) -> None:
-        self.db.run(
-            "UPDATE changes SET cooled = :cooled, life = :life WHERE hash = :hash",
-            hash=hash,
-            cooled=cooled,
-            life=life,
-        )
-
-    def drop_change(self, hash: str) -> int:
-        return self.db.run("DELETE FROM changes WHERE hash = :hash", hash=hash)
 
     # releases
 

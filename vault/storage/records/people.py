@@ -212,8 +212,15 @@ class People(Rows):
     def replace_address(self, address: str, sealed: bytes) -> None:
         self.db.run("UPDATE addresses SET sealed = :sealed WHERE id = :id", id=address, sealed=sealed)
 
-    def mark_removal(self, address: str, change: str | None) -> None:
+    def mark_removal(self, address: str, change: str) -> None:
         self.db.run("UPDATE addresses SET removal = :change WHERE id = :id", id=address, change=change)
+
+    def unmark_removal(self, account: str, change: str) -> None:
+        self.db.run(
+            "UPDATE addresses SET removal = NULL WHERE account = :account AND removal = :change",
+            account=account,
+            change=change,
+        )
 
     def remove_address(self, address: str) -> None:
         self.db.run("DELETE FROM addresses WHERE id = :id", id=address)

@@ -4,16 +4,24 @@ Rule of this room: a row that does not read is `Damaged`; nothing is ever guesse
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
+from vault import letters
 from vault.errors import Damaged, DiskFailed
 from vault.storage.database import Database
 
+_WORD: Final = 3
+_NOTHING: Final = -7
+
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of one table; flags are 0 or 1, times whole milliseconds, `*_hash` and ids in hex."""
+    """One line of one table; flags are 0 or 1, times whole milliseconds, `*_hash` and ids in hex. If the database keeps
+    a sum of its lines, `weights` are its columns and `word` is the one that counts by its first letter."""
+
+    weights: ClassVar[Mapping[str, int]] = {}
+    word: ClassVar[str] = ""
 
 
 class Account(Row, frozen=True):
@@ -120,17 +128,36 @@ class Stored(Row, frozen=True):
 
 class Change(Row, frozen=True):
     """A slow change under way; it has cooled when `served` reaches `cooled`, in the `life` of the server in which it
-    was last told. `body` rests sealed."""
+    was last told. `body` rests sealed. Another life, or a dossier that is none, lets it cool anew or stand still, so
+    they need no sum."""
+
+    weights: ClassVar[Mapping[str, int]] = {"asked": 5, "cooled": 7, "told": 11}
+    word: ClassVar[str] = "kind"
 
     hash: str
     account: str
     dossier: str | None
-    kind: str
+    kind: letters.Change
     body: bytes
     asked: int
     cooled: int
     told: int
     life: str | None
+
+    def __post_init__(self) -> None:
+        if (self.dossier is None) is not (self.kind is letters.Change.ADDRESS):
+            raise ValueError("only the removal of an address is of no dossier")
+
+
+class Named(Row, frozen=True):
+    hash: str
+
+
+class Ready(Row, frozen=True):
+    """A change by its place in the queue."""
+
+    cooled: int
+    hash: str
 
 
 class Hold(Row, frozen=True):
@@ -217,9 +244,24 @@ R = TypeVar("R", bound=Row)
 
 def take(row: Mapping[str, Any], shape: type[R]) -> R:  # Any: whatever the database holds is checked here
     try:
-        return msgspec.convert(dict(row), shape)
+        taken = msgspec.convert(dict(row), shape)
     except (msgspec.ValidationError, TypeError, ValueError) as wrong:
         raise Damaged(f"A row of {shape.__name__} does not read: {wrong}.") from None
+    if shape.weights and not adds_up(row, shape.weights, shape.word):
+        raise Damaged(f"A row of {shape.__name__} does not add up.")
+    return taken
+
+
+def adds_up(row: Mapping[str, Any], weights: Mapping[str, int], word: str = "") -> bool:  # Any: as above
+    """Whether the columns still have the sum that the database noted when they were written."""
+    written = row[word] if word else None
+    total = ord(written[:1] or "\0") * _WORD if isinstance(written, str) else 0
+    for name, weight in weights.items():
+        value = _NOTHING if row[name] is None else row[name]
+        if type(value) is not int:
+            return False
+        total += weight * value
+    return bool(total == row["total"])
 
 
 def blob(row: Mapping[str, Any], name: str) -> bytes:  # Any: as above

@@ -1,13 +1,11 @@
 """SQL about switches and about service time."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from vault import stages
 from vault.errors import Damaged, StaleVersion
 from vault.service import Service
-from vault.storage import database
-from vault.storage.records.rows import Hold, Row, Rows, ShownHold, Wave
+from vault.storage.records.rows import Hold, Row, Rows, ShownHold, Wave, adds_up
 from vault.switch import Stage, Switch
 
 # As in the migration that made the sums: a bit that flips in one of these would move a switch at the wrong time.
@@ -29,8 +27,6 @@ _SWITCH: Final = {
     "holds": 53,
     "crowd": 59,
 }
-_STAGE: Final = 3
-_NOTHING: Final = -7
 
 
 class Versioned(Row, frozen=True):
@@ -73,7 +69,7 @@ class Switches(Rows):
         if row is None:
             raise Damaged(f"Dossier {dossier} has no switch; it stands still until the operator restores it.")
         version, since = row["version"], row["since"]
-        if type(version) is not int or type(since) is not int or not _adds_up(row, _SWITCH):
+        if type(version) is not int or type(since) is not int or not adds_up(row, _SWITCH, "stage"):
             raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
         begun = row["begun"] if isinstance(row["begun"], str) else None
         return Versioned(dossier, stages.read_switch(dict(row)), version, since, begun)
@@ -295,7 +291,7 @@ class Switches(Rows):
         )
         if row is None:
             return None
-        if not _adds_up(row, _SERVICE):
+        if not adds_up(row, _SERVICE):
             raise Damaged("The row of service time does not add up; restore the database from a backup.")
         try:
             return Service(**{name: row[name] for name in Service.__slots__})
@@ -343,14 +339,3 @@ class Switches(Rows):
 
     def save_url(self, url: str | None) -> None:
         self.db.run("UPDATE server SET url = :url WHERE id = 1", url=url)
-
-
-def _adds_up(row: database.Row, weights: Mapping[str, int]) -> bool:
-    """Whether the columns still have the sum that the database noted when they were written."""
-    total = ord(row["stage"][:1] or "\0") * _STAGE if isinstance(row.get("stage"), str) else 0
-    for name, weight in weights.items():
-        value = _NOTHING if row[name] is None else row[name]
-        if type(value) is not int:
-            return False
-        total += weight * value
-    return bool(total == row["total"])
