@@ -17,7 +17,7 @@ from vault.custodian import Custodian
 from vault.errors import AfterwordError, Conflict, Damaged, NotFound, Refused, StaleSequence, is_damage
 from vault.letters import Facts, LetterKind
 from vault.service import Moment
-from vault.statements import MAX_AHEAD, Acknowledgement, CheckIn, Roster, Statement
+from vault.statements import MAX_AHEAD, Acknowledgement, CheckIn, Release, Roster, Statement
 from vault.storage.records import Records
 from vault.storage.records.people import Entry
 from vault.storage.records.rows import Account, Stored
@@ -136,33 +136,59 @@ def present(
     entry = _entry(records, account, kept.number)
     if entry is not None and entry.hash == kept.history:
         return Presented(account, now, lost=False)
-    if kept.life == now.life or not records.is_past_life(kept.life):
-        # Whatever this life or an unknown one promised lies on a branch that is lost as of now.
-        life = custodian.short_id()
-        for ended in (now.life, kept.life):
-            records.end_life(ended)
-        records.begin_new_life(life)
-        records.note_setback(life)
-        now, new = replace(now, life=life), True
-    else:
-        new = False
+    # Whatever this life or an unknown one promised lies on a branch that is lost as of now.
+    new = kept.life == now.life or not records.is_past_life(kept.life)
+    if new:
+        now = _begin_life(records, custodian, now, kept.life)
     if new or not account.marked or kept.seq > account.seq:
         forked = entry is not None
         account = note(
             records, now, account.id, "forked" if forked else "forgot", seq=kept.seq, number=kept.number
         )
         if new or not account.marked:
-            trouble = (
-                f"account {account.id} holds a promise of this server that the database "
-                + ("contradicts. " if forked else "has forgotten. ")
-                + "It was set back to an older state (a backup, a snapshot, a damaged file), or runs twice. What may "
-                "have been forgotten gets all its time again; ask this person to check in and to push."
-            )
-            facts = Facts(account=account.id, trouble=trouble)
-            outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts)
+            how = "contradicts" if forked else "has forgotten"
+            _tell_of_loss(records, custodian, now, account, "a promise of this server", how)
         records.mark_account(account.id)
         account = msgspec.structs.replace(account, marked=1)
     return Presented(account, now, lost=True)
+
+
+def forgot_release(
+    records: Records, custodian: Custodian, now: Moment, account: Account, signed: bytes, given: Release
+) -> Moment:
+    """Somebody shows a release of this server's that the database lacks, which proves a loss as well: the moment, in a
+    new life if one began. Each is believed once, and none that is older than the present life: what was lost before it
+    began is known already."""
+    hash = envelope.statement_hash(signed).hex()
+    if records.is_past_life(hash) or given.served < records.life_began(now.served):
+        return now
+    now = _begin_life(records, custodian, now, hash)
+    what = f"a release of dossier {given.dossier} by this server"
+    _tell_of_loss(records, custodian, now, account, what, "has forgotten")
+    return now
+
+
+def _begin_life(records: Records, custodian: Custodian, now: Moment, lost: str) -> Moment:
+    """This server was set back: of the present life and of `lost` nothing more is news, and everybody's check-ins may
+    be missing."""
+    life = custodian.short_id()
+    for ended in (now.life, lost):
+        records.end_life(ended)
+    records.begin_new_life(life)
+    records.note_setback(life)
+    return replace(now, life=life)
+
+
+def _tell_of_loss(
+    records: Records, custodian: Custodian, now: Moment, account: Account, what: str, how: str
+) -> None:
+    trouble = (
+        f"account {account.id} holds {what} that the database {how}. It was set back to an older state (a backup, a "
+        "snapshot, a damaged file), or runs twice. What may have been forgotten gets all its time again; ask this "
+        "person to check in and to push."
+    )
+    facts = Facts(account=account.id, trouble=trouble)
+    outbox.post_operator(records, custodian, now, LetterKind.OPERATOR_TROUBLE, facts)
 
 
 def links_since(

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from tests.world import Dossier, Snapshot, World, an_armed_dossier, change_roster, until
-from vault import release, statements, testimony, views, wire
-from vault.clock import DAY
+from vault import release, statements, switch, testimony, views, watch, wire
+from vault.clock import DAY, HOUR
 from vault.errors import AfterwordError, Conflict, NotFound, Untrusted
 from vault.statements import Release
 from vault.switch import Stage
@@ -142,7 +142,120 @@ def test_of_another_roster_it_is_refused_and_says_what_to_do(world: World) -> No
 def test_what_was_destroyed_stays_destroyed(world: World) -> None:
     made, _, seen = forget(world)
     with world.records.transaction() as now:
-        from vault import switch, watch
-
         watch.apply(world.records, world.custodian, now, made.id, switch.Destroy())
     assert refusal(lambda: show_again(made, seen)) == "destroyed"
+
+
+def another_journalist(world: World) -> Dossier:
+    """With whom nobody of the first one's has anything to do."""
+    ben = world.journalist("ben")
+    ben.confirm("ben@example.org")
+    made = ben.create([ben.colleague("dora")], 1)
+    made.arm(anyway=True)
+    return made
+
+
+def left(made: Dossier) -> int:
+    row, due = made.world.records.service(), made.world.records.switch(made.id).switch.due
+    assert row is not None
+    assert due is not None
+    return due - row.served
+
+
+def life(world: World) -> str:
+    row = world.records.service()
+    assert row is not None
+    return row.life
+
+
+def operators_trouble(world: World) -> int:
+    return len(world.database.all("SELECT id FROM outbox WHERE kind = 'operator-trouble'"))
+
+
+@pytest.mark.parametrize("why", ["released again", "wrong-roster", "destroyed"])
+def test_a_release_that_was_forgotten_proves_that_others_check_ins_may_be_and_gives_them_their_time_again(
+    world: World, why: str
+) -> None:
+    """S1: also where it cannot be called a release again; and what is refused twice is one loss."""
+    made, his = an_armed_dossier(world), another_journalist(world)
+    until(his, Stage.GRACE)
+    made.hers.check_in()
+    start = world.snapshot()
+    if why == "wrong-roster":
+        change_roster(made, made.readers, 2)
+    his.hers.check_in()
+    until(made, Stage.RELEASED)
+    seen = release.show(world.records, world.custodian, made.readers[0].account, made.id)
+    world.rewind(start)
+    if why == "destroyed":
+        with world.records.transaction() as now:
+            watch.apply(world.records, world.custodian, now, made.id, switch.Destroy())
+    world.skip(left(his) - HOUR)
+    assert his.stage is Stage.GRACE
+    before = life(world)
+    for _ in range(2):
+        if why == "released again":
+            show_again(made, seen)
+        else:
+            assert refusal(lambda: show_again(made, seen)) == why
+    assert life(world) != before
+    assert operators_trouble(world) == 1
+    shown = life(world)
+    world.pass_time(2 * HOUR)
+    assert his.stage is Stage.ARMED
+    assert refusal(lambda: show_again(made, seen)) == why if why != "released again" else True
+    assert life(world) == shown
+
+
+def test_slow_changes_cool_anew_when_a_forgotten_release_is_shown(world: World) -> None:
+    made, his = an_armed_dossier(world), another_journalist(world)
+    made.hers.check_in()
+    change = his.hers.order(his.id, statements.Destroy)
+    world.beat()
+    start = world.snapshot()
+    until(made, Stage.RELEASED)
+    seen = release.show(world.records, world.custodian, made.readers[0].account, made.id)
+    world.rewind(start)
+    show_again(made, seen)
+    world.beat()
+    found = world.records.change(change or "")
+    assert found is not None
+    assert found.life == life(world)
+
+
+def test_a_release_older_than_the_present_life_is_a_loss_that_is_known(world: World) -> None:
+    """Or whoever kept a hundred of them would buy a hundred ladders."""
+    made, his = an_armed_dossier(world), another_journalist(world)
+    second = made.hers.create(made.readers, 2)
+    second.arm(anyway=True)
+    made.hers.check_in()
+    start = world.snapshot()
+    until(made, Stage.RELEASED)
+    until(second, Stage.RELEASED)
+    shown = [
+        release.show(world.records, world.custodian, made.readers[0].account, each.id)
+        for each in (made, second)
+    ]
+    world.rewind(start)
+    for _ in range(20):
+        world.skip(DAY)
+        his.hers.check_in()
+        made.hers.check_in()
+    show_again(made, shown[0])
+    known = life(world)
+    show_again(second, shown[1])
+    assert (made.stage, second.stage) == (Stage.RELEASED, Stage.RELEASED)
+    assert life(world) == known
+
+
+def test_what_is_no_release_of_this_dossier_proves_nothing(world: World) -> None:
+    made, _, seen = forget(world)
+    other = made.hers.create(made.readers, 2)
+    before = life(world)
+    for dossier, checkin in ((other, seen.checkin), (made, None)):
+        assert refusal(
+            lambda dossier=dossier, checkin=checkin: show_again(
+                dossier, wire.SeenRelease(seen.release, checkin)
+            )
+        ) in {"untrusted", "malformed"}  # type: ignore[misc]
+    assert life(world) == before

@@ -108,11 +108,20 @@ class Records(People, Dossiers, Changes, Switches, Letters, Gaps):
         )
 
     def end_life(self, life: str) -> None:
-        """From now on, that something of this life is missing is nothing new."""
-        self.db.run("INSERT INTO lives (life) VALUES (:life) ON CONFLICT (life) DO NOTHING", life=life)
+        """From now on, that something of this life is missing is nothing new; or that this release is, by its hash."""
+        self.db.run(
+            "INSERT INTO lives (life, ended) VALUES (:life, :served) ON CONFLICT (life) DO NOTHING",
+            life=life,
+            served=self._service_row().served,
+        )
 
     def is_past_life(self, life: str) -> bool:
         return self.db.one("SELECT 1 AS yes FROM lives WHERE life = :life", life=life) is not None
+
+    def life_began(self, served: int) -> int:
+        """`served` at which the present life began; 0 for the first, and if it does not read."""
+        row = self.db.one("SELECT MAX(ended) AS ended FROM lives WHERE ended <= :served", served=served)
+        return 0 if row is None or row["ended"] is None else int(row["ended"])
 
     def _service_row(self) -> Service:
         row = self.service()
