@@ -109,11 +109,33 @@ def tell_reached(
         if letter.kind not in ALARMS or letter.address in told:
             continue
         told.add(letter.address)
-        # A row that does not read may cost somebody an all-clear; but nobody else theirs, and not her the check-in.
-        try:
-            all_clear(records, custodian, now, dossier, kind, letter)
-        except Damaged as wrong:
-            log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
+        _tell_over(records, custodian, now, dossier, kind, letter)
+
+
+def tell_unrelieved(records: Records, custodian: Custodian, now: Moment, dossier: Dossier) -> None:
+    """To each address that accepted an alarm, of whichever climb, and was not told since that it is over: a server that
+    was set back ends alarms and tells nobody so."""
+    letters = records.letters_of_dossier(dossier.id, (*ALARMS, LetterKind.ALL_CLEAR))
+    told: dict[str | None, int] = {}
+    for letter in letters:
+        if letter.kind == LetterKind.ALL_CLEAR:
+            told.setdefault(letter.address, letter.posted)
+    for letter in letters:
+        if letter.kind not in ALARMS or letter.state != "accepted":
+            continue
+        if told.get(letter.address, -1) < letter.posted:
+            told[letter.address] = now.lived
+            _tell_over(records, custodian, now, dossier, LetterKind.ALL_CLEAR, letter)
+
+
+def _tell_over(
+    records: Records, custodian: Custodian, now: Moment, dossier: Dossier, kind: LetterKind, letter: Letter
+) -> None:
+    # A row that does not read may cost somebody an all-clear; but nobody else theirs, and not her the check-in.
+    try:
+        all_clear(records, custodian, now, dossier, kind, letter)
+    except Damaged as wrong:
+        log.error("dossier %s: an all-clear is missing: %s", dossier.id, type(wrong).__name__)
 
 
 def all_clear(

@@ -153,6 +153,7 @@ def _order_hers(
             if running and length > PAUSE_AT_ONCE:
                 return cooling.ask(records, custodian, now, row, letters.Change.PAUSE, hash, payload)
             watch.apply(records, custodian, now, row.id, switch.Pause(length))
+            watch.make_up_for_silence(records, custodian, now, row.id)
         case statements.Resume():
             watch.apply(records, custodian, now, row.id, switch.Resume())
         case statements.PlanChange(plan=dwells):

@@ -11,7 +11,7 @@ from typing import Final
 
 from vault import alarms, crowds, envelope, ledger, notices, release, statements, switch, wire
 from vault.custodian import Custodian
-from vault.errors import AfterwordError, Damaged, DiskFailed, NotFound
+from vault.errors import AfterwordError, Conflict, Damaged, DiskFailed, NoSpace, NotFound, is_damage
 from vault.letters import LetterKind
 from vault.service import GAP, TAKEOVER_TICKS, Moment, Service
 from vault.statements import CheckIn
@@ -84,8 +84,9 @@ def apply(
     if after.stage is Stage.RELEASED:
         release.let_go(records, custodian, now, row, seen_release)
     if after.stage in (Stage.RELEASED, Stage.DESTROYED):
-        for change in records.changes_of_dossier(dossier):
-            records.drop_change(change.hash)
+        # They decide no release, so it does not matter whether they read.
+        records.withdraw_letters_of_changes(dossier, now.lived)
+        records.drop_changes_of_dossier(dossier)
     if after.stage is Stage.DESTROYED:
         records.destroy_dossier(dossier)
     return after
@@ -146,21 +147,20 @@ def check_in(
         left = {each.dossier for each in refused}
         for dossier in records.names_of(account.id):
             if dossier not in left:
-                _make_up_for_silence(records, custodian, now, dossier)
                 apply(records, custodian, now, dossier, switch.CheckIn())
+                make_up_for_silence(records, custodian, now, dossier)
         if known_to_her.lost:
             give_time_again(records, custodian, now, account.id)
         records.set_checked_in(account.id, now.wall)
         return ledger.acknowledge(records, custodian, now, account.id, signed, given), refused
 
 
-def _make_up_for_silence(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
-    """A restore ends an alarm and tells nobody so, since it knows nothing about her. Now she has spoken."""
-    seen, row = records.switch(dossier).switch, records.dossier(dossier)
-    if row is None or seen.stage is not Stage.ARMED or not records.has_begun_anew(dossier):
-        return
-    if not records.has_all_clear(dossier, seen.ladder):
-        notices.tell_reached(records, custodian, now, row, LetterKind.ALL_CLEAR, seen.ladder)
+def make_up_for_silence(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
+    """A restore ends an alarm and tells nobody so, since it knows nothing about her. Now she has spoken, whatever has
+    happened since. After the move that it brought, which tells those of the present climb."""
+    row = records.dossier(dossier)
+    if row is not None and records.switch(dossier).anew is not None:
+        notices.tell_unrelieved(records, custodian, now, row)
 
 
 def _unmoved(records: Records, now: Moment, account: Account) -> list[wire.NotMoved]:
@@ -182,15 +182,24 @@ def give_time_again(records: Records, custodian: Custodian, now: Moment, account
     for dossier in (*records.names_of(account), *records.names_shared_with(account)):
         try:
             restored(records, custodian, now, dossier)
-        except Damaged as wrong:
-            # A switch that does not read stands still alone; the others must not stand still with it.
+        except Exception as wrong:
+            if not is_damage(wrong):
+                raise
+            # What does not read stands still alone; neither the others nor this person must stand still with it.
             log.error("dossier %s: no time can be given again: %s", dossier, type(wrong).__name__)
 
 
 def restored(records: Records, custodian: Custodian, now: Moment, dossier: str) -> None:
-    """A whole new ladder for a switch that may have forgotten a check-in, once in each life of the server."""
-    if records.begins_anew(dossier, now.life):
-        apply(records, custodian, now, dossier, switch.Restored())
+    """A whole new ladder for a switch that may have forgotten a check-in, once in each life of the server. One that
+    began its ladder in this life has forgotten nothing."""
+    if _is_owed(records.switch(dossier), now):
+        apply(records, custodian, now, dossier, Restored())
+        # Only what was given is noted as given.
+        records.note_anew(dossier, now.life)
+
+
+def _is_owed(seen: Versioned, now: Moment) -> bool:
+    return now.life not in (seen.begun, seen.anew)
 
 
 @dataclass(slots=True)
@@ -239,8 +248,7 @@ class Watch:
         if done.silent:
             self._counted = False
         if self._mass_hold and not self._counted:
-            self._mark_crowd(done)
-            self._counted = True
+            self._counted = self._mark_crowd(done)
         return done
 
     def _late(self, now: Moment) -> Iterator[list[str]]:
@@ -284,32 +292,40 @@ class Watch:
 
     def _move_one(self, now: Moment, dossier: str) -> Stage | None:
         seen = self._records.switch(dossier)
-        event: Event | None = switch.next_event(seen.switch, now.served, now.era)
-        if event is not None and self._may_have_forgotten(now, seen):
-            event = Restored()
-        return None if event is None else apply(self._records, self._custodian, now, dossier, event).stage
+        event = switch.next_event(seen.switch, now.served, now.era)
+        if event is None:
+            return None
+        if not self._may_have_forgotten(now, seen):
+            return apply(self._records, self._custodian, now, dossier, event).stage
+        restored(self._records, self._custodian, now, dossier)
+        return Stage.ARMED
 
     def _may_have_forgotten(self, now: Moment, seen: Versioned) -> bool:
         """Whether this server was set back since the ladder began: a check-in may be missing that nobody has shown.
         Asked only when time would move it, so that noticing a setback touches no more switches than are due."""
         return (
-            seen.begun != now.life
+            _is_owed(seen, now)
             and (seen.switch.stage is Stage.ARMED or seen.switch.stage in LATE)
             and self._records.is_after_setback(now.life)
-            and self._records.begins_anew(seen.dossier, now.life)
         )
 
-    def _mark_crowd(self, done: Ticked) -> None:
+    def _mark_crowd(self, done: Ticked) -> bool:
+        """Whether all of it that reads is marked now; the rest waits for the next tick."""
         with self._records.reading() as now:
             if not crowds.is_wave(self._records, now):
-                return
+                return True
         since = now.served - crowds.WITHIN
         damaged: set[str] = set()
         while names := [
             each for each in self._records.newly_late(since, BATCH + len(damaged)) if each not in damaged
         ]:
             self._records.db.give_way()
-            damaged |= self._mark(names, done)
+            try:
+                damaged |= self._mark(names, done)
+            except (NoSpace, Conflict) as passing:
+                log.error("a crowd is marked in part only: %s", type(passing).__name__)
+                return False
+        return True
 
     def _mark(self, names: list[str], done: Ticked) -> set[str]:
         """Those that could not be marked."""
@@ -323,6 +339,8 @@ class Watch:
         except Exception as reason:
             if len(names) > 1:
                 return {wrong for name in names for wrong in self._mark([name], done)}
+            if isinstance(reason, NoSpace | Conflict) and not is_damage(reason):
+                raise
             log.error("dossier %s stands still: %s", names[0], type(reason).__name__)
             done.standing.append(names[0])
             return set(names)

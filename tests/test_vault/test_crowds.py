@@ -11,7 +11,7 @@ import pytest
 from tests.world import Dossier, World, until
 from vault import crowds, statements, watch
 from vault.clock import HOUR
-from vault.errors import Conflict, DiskFailed
+from vault.errors import Conflict, DiskFailed, NoSpace
 from vault.plans import Plan
 from vault.service import Moment
 from vault.storage.records import Records
@@ -311,3 +311,24 @@ def test_who_checks_in_need_not_wait_until_a_whole_crowd_is_marked(
     )
     world.skip(25 * HOUR)
     assert {each[Crowd.YES] for each in turns} >= {0, 2, 4, 6, 8}
+
+
+@pytest.mark.parametrize(
+    "wrong", [NoSpace("The disk is full."), Conflict("Try again.", code="busy")], ids=str
+)
+def test_a_crowd_for_whose_marks_there_was_no_room_is_marked_in_the_next_tick(
+    world: World, monkeypatch: pytest.MonkeyPatch, wrong: Exception
+) -> None:
+    several = some_dossiers(world, *[SOON] * 7)
+    world.beat()
+
+    def refuse(*given: object) -> None:
+        raise wrong
+
+    with monkeypatch.context() as once:
+        once.setattr(crowds, "note", refuse)
+        world.skip(25 * HOUR)
+    assert {crowd_of(each) for each in several} == {Crowd.NO}
+    world.beat()
+    assert {crowd_of(each) for each in several} == {Crowd.YES}
+    assert told(world) == ["operator-crowd"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.world import World, an_armed_dossier, until
-from vault import accounts, compose, outbox, rounds, statements, watch, wire
+from vault import accounts, backups, compose, outbox, rounds, statements, wire
 from vault.clock import DAY, HOUR, MINUTE
 from vault.couriers import Accepted, Outcome, Parcel, PermanentFailure, TemporaryFailure
 from vault.errors import NoSpace
@@ -489,15 +489,14 @@ def test_a_lane_that_does_not_read_holds_up_no_other_lane(
 def test_an_alarm_in_the_air_when_only_its_time_was_given_again_is_followed_by_no_all_clear(
     world: World,
 ) -> None:
-    """A colleague's computer proved that this server was set back; nobody has heard of her."""
+    """The server came back from an older state; nobody has heard of her."""
     made = an_armed_dossier(world, PLAN)
     world.delivering = False
     until(made, Stage.WARNED)
 
     def give_time_again(parcel: Parcel) -> Outcome:
         if made.stage is Stage.WARNED and parcel.to == "c1@example.org":
-            with world.records.transaction() as now:
-                watch.give_time_again(world.records, world.custodian, now, made.readers[0].account.id)
+            backups.begin_anew(world.records, world.custodian, "ab" * 16)
         return Accepted()
 
     world.courier.answer = give_time_again

@@ -9,10 +9,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from tests.world import TICK, Dossier, Host, World, an_armed_dossier, until
-from vault import alarms, compose, cooling, rounds, statements, switch, views, watch, wire
+from tests.world import TICK, Dossier, Host, Person, World, an_armed_dossier, until
+from vault import accounts, alarms, backups, compose, cooling, rounds, statements, switch, views, watch, wire
 from vault.clock import HOUR
-from vault.errors import AfterwordError, Conflict, Damaged
+from vault.couriers import Accepted, PermanentFailure, TemporaryFailure
+from vault.errors import AfterwordError, Conflict, Damaged, DiskFailed, NoSpace
 from vault.plans import Plan
 from vault.settings import read_settings
 from vault.storage.records import Records
@@ -439,19 +440,68 @@ def test_what_alarms_remember_stops_no_tick_when_it_does_not_read(world: World, 
 def test_after_a_restore_it_is_her_check_in_that_ends_the_alarm_for_everybody_who_heard_of_it(
     world: World,
 ) -> None:
-    made = an_armed_dossier(world, PLAN)
-    until(made, Stage.WARNED)
-    world.pass_time(20 * TICK)
-    with world.records.transaction() as now:
-        watch.give_time_again(world.records, world.custodian, now, made.readers[0].account.id)
-    world.pass_time(20 * TICK)
+    made = alarmed_and_restored(world)
     assert made.stage is Stage.ARMED
-    assert "all-clear" not in {kind for _, kind in world.letters()}
+    assert relieved(world) == []
     for _ in range(3):
         made.hers.check_in()
         world.pass_time(20 * TICK)
-    told = sorted(to for to, kind in world.letters() if kind == "all-clear")
-    assert told == ["ana@example.org", "c1@example.org", "c2@example.org", "c3@example.org"]
+    assert relieved(world) == EVERYBODY
+
+
+EVERYBODY = ["ana@example.org", "c1@example.org", "c2@example.org", "c3@example.org"]
+
+
+def alarmed_and_restored(world: World, number: int = 1, made: Dossier | None = None) -> Dossier:
+    """Her colleagues were asked to reach her; then the server came back from an older state."""
+    made = made or an_armed_dossier(world, PLAN)
+    until(made, Stage.WARNED)
+    world.pass_time(20 * TICK)
+    backups.begin_anew(world.records, world.custodian, f"{number:032x}")
+    world.pass_time(20 * TICK)
+    return made
+
+
+def relieved(world: World) -> list[str]:
+    return sorted(to for to, kind in world.letters() if kind == "all-clear")
+
+
+@pytest.mark.parametrize("stage", [Stage.REMINDED, Stage.WARNED])
+@pytest.mark.parametrize("by", ["check-in", "pause"])
+def test_who_was_alarmed_before_a_restore_hears_the_all_clear_whenever_she_speaks(
+    world: World, stage: Stage, by: str
+) -> None:
+    """Mostly she answers the next reminder, which begins another climb."""
+    made = alarmed_and_restored(world)
+    until(made, stage)
+    for _ in range(3):
+        if by == "check-in":
+            made.hers.check_in()
+        elif made.stage is not Stage.PAUSED:
+            made.hers.order(made.id, statements.Pause, length=HOUR)
+        world.pass_time(20 * TICK)
+    assert relieved(world) == EVERYBODY
+
+
+def test_two_restores_and_three_alarms_end_in_one_all_clear_for_each(world: World) -> None:
+    made = alarmed_and_restored(world)
+    alarmed_and_restored(world, 2, made)
+    until(made, Stage.GRACE)
+    made.hers.check_in()
+    world.pass_time(20 * TICK)
+    assert relieved(world) == EVERYBODY
+
+
+def test_a_colleague_whom_no_alarm_reached_before_a_restore_hears_no_all_clear(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    world.courier.answer = lambda parcel: (
+        PermanentFailure("no") if parcel.to == "c1@example.org" else Accepted()
+    )
+    alarmed_and_restored(world, 1, made)
+    world.courier.answer = None
+    made.hers.check_in()
+    world.pass_time(20 * TICK)
+    assert relieved(world) == [each for each in EVERYBODY if each != "c1@example.org"]
 
 
 def bobs(world: World) -> Dossier:
@@ -537,3 +587,117 @@ def test_to_notice_a_setback_touches_no_switch_that_is_not_due(world: World) -> 
     before = world.records.switch(his.id)
     world.pass_time(20 * TICK)
     assert world.records.switch(his.id) == before
+
+
+def sign_in(who: Person, last: bytes | str | None) -> None:
+    login = statements.Login(who.world.custodian.hash, who.card.verify_key.hex, who.nonce(), 1)
+    shown = last.decode() if isinstance(last, bytes) else last
+    accounts.sign_in(who.world.records, who.world.custodian, wire.SessionRequest(who.sign(login), shown))
+
+
+@pytest.mark.parametrize("how", ["a neighbour proves it", "the operator restores a paused one"])
+def test_a_colleague_who_comes_because_of_the_alarm_does_not_end_it_by_a_loss_that_is_over(
+    world: World, how: str
+) -> None:
+    """Her ladder began after the loss: nothing of it is forgotten."""
+    made, his = an_armed_dossier(world, PLAN), bobs(world)
+    called = made.readers[0]
+    if how.startswith("the operator"):
+        made.hers.order(made.id, statements.Pause, length=HOUR)
+    before = world.snapshot()
+    kept, _ = his.hers.check_in()
+    hoarded, _ = called.check_in()
+    world.rewind(before)
+    if how.startswith("the operator"):
+        backups.begin_anew(world.records, world.custodian, "ab" * 16)
+        made.hers.order(made.id, statements.Resume)
+    else:
+        sign_in(his.hers, kept)
+    made.hers.check_in()
+    until(made, Stage.GRACE)
+    sign_in(called, hoarded)
+    assert called.account.marked
+    assert made.stage is Stage.GRACE
+
+
+def test_what_could_not_be_given_again_is_not_noted_as_given(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    until(made, Stage.GRACE)
+    world.skip(left(made) - HOUR)
+    before = world.snapshot()
+    kept, _ = made.readers[0].check_in()
+    made.hers.check_in()
+    world.rewind(before)
+    with world.database.transaction():
+        world.database.run("UPDATE dossiers SET created = 'x' WHERE id = :d", d=made.id)
+    sign_in(made.readers[0], kept)
+    assert made.stage is Stage.GRACE
+    with world.database.transaction():
+        world.database.run("UPDATE dossiers SET created = 1 WHERE id = :d", d=made.id)
+    world.pass_time(4 * TICK)
+    assert made.stage is Stage.ARMED
+
+
+@pytest.mark.parametrize(
+    ("wrong", "passes"),
+    [
+        (Damaged("A row does not read."), False),
+        (ValueError("non-hexadecimal number"), False),
+        (Conflict("Such a row exists already.", code="taken"), False),
+        (Conflict("Another writer keeps the lock; try again.", code="busy"), True),
+        (NoSpace("The disk is full."), True),
+        (DiskFailed("The disk refused what was being written."), True),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_one_broken_row_costs_nobody_their_sign_in_and_what_passes_is_not_taken_for_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, wrong: Exception, passes: bool
+) -> None:
+    made = an_armed_dossier(world, PLAN)
+    second = another(made)
+    until(second, Stage.REMINDED)
+    before = world.snapshot()
+    kept, _ = made.readers[0].check_in()
+    world.rewind(before)
+    apply = watch.apply
+
+    def break_down(records: Records, custodian: object, now: object, dossier: str, *rest: object) -> object:
+        if dossier == made.id:
+            raise wrong
+        return apply(records, custodian, now, dossier, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(watch, "apply", break_down)
+    if passes:
+        with pytest.raises(type(wrong)):
+            sign_in(made.readers[0], kept)
+        return
+    sign_in(made.readers[0], kept)
+    assert second.stage is Stage.ARMED
+
+
+@pytest.mark.parametrize("column", ["life", "body", "hash"])
+def test_a_slow_change_that_does_not_read_holds_up_no_release(world: World, column: str) -> None:
+    """A change decides no release; one flipped bit in it used to keep an archive for ever."""
+    made = an_armed_dossier(world, PLAN)
+    made.hers.order(made.id, statements.Destroy)
+    with world.database.transaction():
+        world.database.run(
+            f"UPDATE changes SET {column} = CAST(x'e6' || substr({column}, 2) AS TEXT)"  # noqa: S608
+        )
+    until(made, Stage.RELEASED)
+    assert world.database.all("SELECT 1 AS yes FROM changes") == []
+
+
+def test_a_release_calls_back_what_was_still_to_be_said_of_changes_that_it_ended(world: World) -> None:
+    made = an_armed_dossier(world, PLAN)
+    second = another(made)
+    world.courier.answer = lambda parcel: TemporaryFailure("down")
+    made.hers.order(made.id, statements.Destroy)
+    second.hers.order(second.id, statements.PlanChange, plan=statements.Dwells(*[72 * HOUR] * 4))
+    until(made, Stage.RELEASED)
+    world.courier.answer = None
+    world.pass_time(3 * HOUR)
+    about = world.database.all("SELECT dossier, state FROM outbox WHERE kind = 'change-asked'")
+    states = {(str(row["dossier"]) == made.id, str(row["state"])) for row in about}
+    assert (True, "withdrawn") in states
+    assert (True, "accepted") not in states

@@ -164,6 +164,15 @@ class Letters(Rows):
             kind=kind,
         )
 
+    def withdraw_letters_of_changes(self, dossier: str, lived: int) -> None:
+        """What was to be said of slow changes of this dossier that are under way, whether or not they read."""
+        self.db.run(
+            "UPDATE outbox SET state = 'withdrawn', settled = :lived WHERE state = 'waiting' "
+            "AND kind = 'change-asked' AND letter IN (SELECT hash FROM changes WHERE dossier = :id)",
+            id=dossier,
+            lived=lived,
+        )
+
     def letters_about(self, letter: str, kind: str) -> list[tuple[str | None, str]]:
         """(account, state) of every letter of one kind that bears this name."""
         return [
@@ -212,15 +221,15 @@ class Letters(Rows):
             climb=climb,
         )
 
-    def has_all_clear(self, dossier: str, climb: int) -> bool:
-        return (
-            self.db.one(
-                "SELECT 1 AS yes FROM outbox WHERE dossier = :dossier AND climb = :climb AND kind = 'all-clear' "
-                "LIMIT 1",
-                dossier=dossier,
-                climb=climb,
-            )
-            is not None
+    def letters_of_dossier(self, dossier: str, kinds: Iterable[str]) -> list[Letter]:
+        """Those of these kinds that read and were not withdrawn, of every climb, the newest first."""
+        named = {f"kind{place}": kind for place, kind in enumerate(sorted(kinds))}
+        return self._readable(
+            Letter,
+            "SELECT * FROM outbox WHERE dossier = :dossier AND state IN ('waiting', 'accepted', 'failed') "  # noqa: S608 names are ours
+            f"AND kind IN ({', '.join(':' + each for each in named)}) ORDER BY posted DESC, id",
+            dossier=dossier,
+            **named,
         )
 
     def has_letter(self, dossier: str, address: str, kind: str) -> bool:

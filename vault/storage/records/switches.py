@@ -31,13 +31,14 @@ _SWITCH: Final = {
 
 class Versioned(Row, frozen=True):
     """A switch as it was loaded, and the version it must still have when it is saved. `begun`: in which life of the
-    server its ladder began; whatever does not read is none."""
+    server its ladder began, `anew`: in which it was last given all its time again; whatever does not read is none."""
 
     dossier: str
     switch: Switch
     version: int
     since: int
     begun: str | None = None
+    anew: str | None = None
 
 
 class Server(Row, frozen=True):
@@ -71,8 +72,8 @@ class Switches(Rows):
         version, since = row["version"], row["since"]
         if type(version) is not int or type(since) is not int or not adds_up(row, _SWITCH, "stage"):
             raise Damaged(f"The switch of dossier {dossier} does not read; it stands still until restored.")
-        begun = row["begun"] if isinstance(row["begun"], str) else None
-        return Versioned(dossier, stages.read_switch(dict(row)), version, since, begun)
+        begun, anew = (row[name] if isinstance(row[name], str) else None for name in ("begun", "anew"))
+        return Versioned(dossier, stages.read_switch(dict(row)), version, since, begun, anew)
 
     def save_switch(self, seen: Versioned, after: Switch, wall: int) -> None:
         columns = stages.write_switch(after)
@@ -92,21 +93,9 @@ class Switches(Rows):
         """This switch has its whole ladder before it, as of this life of the server."""
         self.db.run("UPDATE switches SET begun = :life WHERE dossier = :dossier", life=life, dossier=dossier)
 
-    def begins_anew(self, dossier: str, life: str) -> bool:
-        """Note that this switch was given all its time again in this life of the server; False if it was before."""
-        return (
-            self.db.run(
-                "UPDATE switches SET anew = :life WHERE dossier = :dossier AND (anew IS NULL OR anew <> :life)",
-                dossier=dossier,
-                life=life,
-            )
-            == 1
-        )
-
-    def has_begun_anew(self, dossier: str) -> bool:
-        """In this life or in one before."""
-        row = self.db.one("SELECT anew FROM switches WHERE dossier = :dossier", dossier=dossier)
-        return row is not None and row["anew"] is not None
+    def note_anew(self, dossier: str, life: str) -> None:
+        """This switch was given all its time again in this life of the server."""
+        self.db.run("UPDATE switches SET anew = :life WHERE dossier = :dossier", life=life, dossier=dossier)
 
     def due_switches(
         self, served: int, limit: int, after: tuple[int, str] = (-1, "")
