@@ -12,7 +12,7 @@ import pytest
 from tests.fire import tally
 from tests.test_vault.test_notices import opens
 from tests.world import Dossier, Snapshot, World, an_armed_dossier, until
-from vault import release
+from vault import release, statements, views
 from vault.clock import DAY, HOUR
 from vault.errors import Damaged
 from vault.statements import Release, peek
@@ -25,6 +25,7 @@ TABLES = {
     "accounts": "id = :hers",
     "statements": "account = :hers",
     "addresses": "account = :hers",
+    "changes": "account = :hers",
 }
 GARBAGE = ("garbage", b"\xff\xfe", -(2**62), 2.5)
 _SKIPPED = {
@@ -43,6 +44,8 @@ class Lives:
         for each in (self.ana, self.olga):
             each.hers.check_in()
         self.hers = self.ana.hers.account.id
+        self.ana.hers.order(self.ana.id, statements.Destroy)
+        self.world.pass_time(10 * self.world.tick)
         self.start: Snapshot = self.world.snapshot()
 
     def damage(self, table: str, column: str, value: object, where: str = "") -> bool:
@@ -153,6 +156,22 @@ def test_no_damaged_column_of_a_colleagues_line_keeps_the_others_from_the_warnin
         assert (
             release.show(world.records, world.custodian, two.account, ana.id).release.encode() == row.envelope
         )
+
+
+def test_no_damaged_column_of_a_slow_change_holds_up_the_release_or_hides_the_dossier(lives: Lives) -> None:
+    world, ana = lives.world, lives.ana
+    cases = [(column, value) for column in columns(world, "changes") for value in GARBAGE]
+    for place, (column, value) in enumerate(cases):
+        if place % tally.size(3, 1):
+            continue
+        tally.count("damaged columns")
+        told = f"changes.{column} = {value!r}"
+        if not lives.damage("changes", column, value):
+            continue
+        for each in (ana.hers, ana.readers[0]):
+            assert len(views.dossiers(world.records, each.account).dossiers) == 1, told
+        until(ana, Stage.RELEASED)
+        assert views.dossier(world.records, ana.hers.account, ana.id).changes == (), told
 
 
 def test_a_switch_that_time_can_never_find_is_named_all_the_same(lives: Lives) -> None:

@@ -17,13 +17,16 @@ import pytest
 
 from tests.fire import tally
 from tests.world import Dossier, Snapshot, World, an_armed_dossier
-from vault import views
+from vault import cooling, statements, views
 from vault.clock import HOUR, MINUTE
 from vault.errors import AfterwordError
 from vault.storage.records import VITAL, switches
 from vault.switch import Stage
 
-AHEAD = [Stage.NEW, Stage.ARMED, Stage.PAUSED, Stage.REMINDED, Stage.WARNED, Stage.GRACE, Stage.RELEASED]
+AHEAD = [
+    *(Stage.NEW, Stage.ARMED, Stage.PAUSED, Stage.REMINDED, Stage.WARNED, Stage.GRACE, Stage.RELEASED),
+    Stage.DESTROYED,
+]
 
 
 @dataclass
@@ -48,7 +51,8 @@ class Ear(logging.Handler):
 
 @dataclass
 class Scene:
-    """Three dossiers: one armed, one whose grace is nearly over, one released while there is no mail."""
+    """Three dossiers: one armed whose destruction cools, one whose grace is nearly over, one released while there is no
+    mail."""
 
     world: World
     made: list[Dossier]
@@ -92,6 +96,7 @@ class Scene:
                 world.records.note_probe(world.clock.boot())
                 ticked = world.watch.tick()
                 life.shouts += [f"{each} stands still" for each in ticked.standing]
+                cooling.take_effect(world.records, world.custodian, world.place)
             life.stages.append({made.id: self._stage(life, made) for made in self.made})
         for _ in range(2):
             world.deliver()
@@ -135,10 +140,11 @@ def a_scene(folder: Path) -> Scene:
 def _armed_in_silence(world: World) -> Dossier:
     """With nobody's address confirmed: a code would need the mail that is down."""
     bea = world.journalist("bea")
-    made = bea.create([bea.colleague(f"of bea {number}") for number in range(3)], 2)
+    made = bea.create([bea.colleague(f"of bea {number}") for number in range(3)], 2, cooling=72 * HOUR)
     made.push()
     made.prove()
     made.arm(anyway=True)
+    bea.order(made.id, statements.Destroy)
     return made
 
 
@@ -195,12 +201,15 @@ def flips(sound: bytes, many: int, seed: int) -> Iterator[bytes]:
 
 
 def vital_bits(scene: Scene) -> Iterator[bytes]:
-    """One bit at a time of the numbers that decide when a switch moves, wherever they lie in the file."""
+    """One bit at a time of the numbers that decide when a switch moves or a change takes effect, wherever they lie in
+    the file."""
     start = scene.start.database
     with sqlite3.connect(":memory:") as db:
         # In memory there is no log beside it.
         db.deserialize(start[:18] + b"\1\1" + start[20:])
-        numbers = [row[0] for row in db.execute("SELECT served FROM service")]
+        numbers = [
+            row[0] for row in db.execute("SELECT served FROM service UNION ALL SELECT cooled FROM changes")
+        ]
         for column in ("due", "entered", "grace"):
             numbers += [
                 row[0]

@@ -149,7 +149,9 @@ def test_whoever_was_told_that_an_address_goes_counts_as_told_while_it_waits(wor
 
 def test_while_a_change_of_hers_does_not_read_letters_about_changes_stay(world: World) -> None:
     made = an_armed_dossier(world)
-    change = made.hers.order(made.id, statements.Destroy)
+    made.hers.confirm("second@example.org")
+    gone = world.records.addresses_of(made.hers.account.id)[1]
+    change = accounts.remove_address(world.records, world.custodian, made.hers.account, gone.id).change
     world.pass_time(4 * world.tick)
     told = world.records.letters_about(str(change), LetterKind.CHANGE_ASKED.value)
     with world.database.transaction():
