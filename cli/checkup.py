@@ -264,6 +264,12 @@ def _examine_switches(seen: "Glance") -> Iterator[Finding]:
             "switch-stands-still",
             f"The switch of dossier {dossier} should have moved and did not; look at what the watch wrote to stderr.",
         )
+    for change in seen.standing:
+        yield problem(
+            "change-stands-still",
+            f"The slow change {change}, or the cooling time of its dossier, does not read. It never takes effect, and "
+            "holds up nothing else; look at the disk, and hold the newest good backup against this server.",
+        )
     for account in seen.marked:
         yield warning(
             "account-marked",

@@ -56,6 +56,7 @@ def show(seen: "Glance", settings: Settings) -> str:
     if seen.oldest_letter is not None:
         lines.append(f"The oldest letter has been waiting for {lasted(seen.oldest_letter)}.")
     lines += [f"The switch of dossier {each} should have moved and stands still." for each in seen.overdue]
+    lines += [f"The slow change {each} does not read and stands still." for each in seen.standing]
     lines += [f"Account {each} knew more than this server, which had been set back." for each in seen.marked]
     lines += _clock(seen)
     lines += [gap_text(each) for each in seen.gaps[:SHOWN_GAPS]]

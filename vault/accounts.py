@@ -280,7 +280,7 @@ def remove_address(
         row = records.address(address)
         if row is None or row.account != account.id:
             raise NotFound("You have no such address.")
-        if row.removal is not None:
+        if row.removal is not None and cooling.is_under_way(records, row.removal):
             return wire.AddressRemoved(row.removal)
         if row.confirmed and cooling.has_armed(records, account.id):
             change = cooling.ask_address(records, custodian, now, account, row)

@@ -121,6 +121,16 @@ def cancel(records: Records, custodian: Custodian, now: Moment, account: Account
     _tell(records, custodian, now, LetterKind.CHANGE_CANCELLED, change)
 
 
+def is_under_way(records: Records, hash: str) -> bool:
+    """One that does not read never takes effect, and can be asked for anew."""
+    try:
+        return records.change(hash) is not None
+    except DiskFailed:
+        raise
+    except Damaged:
+        return False
+
+
 def _asked(records: Records, hash: str) -> Change | None:
     """A change; of one that does not read, what the statement said that asked for it, if that reads."""
     with contextlib.suppress(Damaged):

@@ -27,7 +27,7 @@ class Glance(msgspec.Struct, frozen=True):
     Accounts: `failing` have an address that accepted nothing for a day, `unreachable` have no address and something
     released to collect. `mail_still`: how long nobody's letter has been accepted, once it is a day.
     `crowd`: how many fell silent together in the last two weeks, `crowd_age` how long ago the last of them did, in
-    `served`; `crowd_waited`: a release of theirs has waited.
+    `served`; `crowd_waited`: a release of theirs has waited. `standing`: slow changes that do not read.
     """
 
     life: str
@@ -56,6 +56,7 @@ class Glance(msgspec.Struct, frozen=True):
     crowd: int | None = None
     crowd_age: int | None = None
     crowd_waited: bool = False
+    standing: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
 
 
@@ -89,6 +90,7 @@ def glance(records: Records, objects: Objects, mail: bool = False) -> Glance:
         oldest = records.oldest_waiting(now.lived)
         ahead = alarms.lead(records.clock) if here else None
         wave = crowds.newest(records, now)
+        standing = records.standing_changes()
         return Glance(
             life=now.life,
             lived=now.lived,
@@ -121,7 +123,12 @@ def glance(records: Records, objects: Objects, mail: bool = False) -> Glance:
             if ahead is None or seen.lead is None or seen.lead_boot != row.boot
             else ahead - seen.lead,
             gaps=tuple(records.gaps()),
-            wrong=(*alarms.ailing(records, now, mail), *(() if mail else ("no-mail",))),
+            standing=tuple(standing),
+            wrong=(
+                *alarms.ailing(records, now, mail),
+                *(() if mail else ("no-mail",)),
+                *(("change-stands-still",) if standing else ()),
+            ),
         )
 
 

@@ -16,6 +16,7 @@ from tests.world import Dossier, World, an_armed_dossier
 from vault import compose, founding, keeping, keyfile
 from vault.clock import HOUR, SystemClock
 from vault.settings import Settings, read_settings
+from vault.storage.database import open_database
 from vault.storage.objects import open_objects
 from vault.stream import OBJECT_SIZE
 
@@ -136,6 +137,20 @@ def test_an_object_that_a_head_names_and_nobody_has_is_found_before_the_day(
     found = examined(read_settings(HERE, data=data))["objects-lost"]
     assert found.level == "problem"
     assert dossier.id in found.sentence
+
+
+def test_a_slow_change_that_stands_still_is_named(deposited: tuple[Path, Dossier]) -> None:
+    data, _ = deposited
+    database = open_database(f"sqlite:///{data}/afterword.db")
+    with database.transaction():
+        database.run(
+            "INSERT INTO changes (hash, account, dossier, kind, body, asked, cooled, told) "
+            "SELECT 'c0ffee', journalist, id, 'eestroy', x'', 1, 1, 0 FROM dossiers"
+        )
+    database.close()
+    found = examined(read_settings(HERE, data=data))["change-stands-still"]
+    assert found.level == "problem"
+    assert "c0ffee" in found.sentence
 
 
 def test_a_foreign_key_is_told_from_a_damaged_database(deposited: tuple[Path, Dossier]) -> None:

@@ -50,6 +50,10 @@ def test_a_deliverer_that_stopped_is_said_with_since_when(seen: Glance) -> None:
     assert "deliverer" not in show(never, settings()), "without mail there is none to miss"
 
 
+def test_a_slow_change_that_stands_still_is_said(seen: Glance) -> None:
+    assert "The slow change c0ffee" in show(msgspec.structs.replace(seen, standing=("c0ffee",)), MAIL)
+
+
 def test_whatever_stopped_is_said_with_how_to_start_it_with_systemd_and_without(seen: Glance) -> None:
     both = "To start it: systemctl restart afterword, or without systemd: afterword serve --data /nowhere"
     assert both not in show(seen, MAIL)

@@ -39,6 +39,7 @@ OPERATORS: Final = {
     "forget_sessions",
     "names_of_accounts",
     "names_of_dossiers",
+    "standing_changes",
     "switches_in",
     "unreachable_readers",
 }

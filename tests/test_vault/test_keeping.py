@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.world import TICK, Dossier, World, an_armed_dossier
-from vault import keeping
+from vault import keeping, statements
 from vault.clock import HOUR
 from vault.errors import Conflict, NotFound, Refused
 from vault.stream import OBJECT_SIZE
@@ -35,6 +35,24 @@ def test_a_switch_that_should_have_moved_is_named(world: World, armed: Dossier) 
     with world.database.transaction():
         world.database.run("UPDATE service SET served = served + :ms", ms=40 * HOUR)
     assert keeping.glance(world.records, world.objects).overdue == (armed.id,)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE changes SET total = total + 7",
+        "UPDATE changes SET kind = 'eestroy'",
+        "UPDATE dossiers SET total = total + 3",
+    ],
+)
+def test_a_slow_change_that_can_never_take_effect_is_named(world: World, armed: Dossier, damage: str) -> None:
+    hash = armed.hers.order(armed.id, statements.Destroy)
+    assert keeping.glance(world.records, world.objects).standing == ()
+    with world.database.transaction():
+        world.database.run(damage)
+    shown = keeping.glance(world.records, world.objects)
+    assert shown.standing == (hash,)
+    assert "change-stands-still" in shown.wrong
 
 
 def test_a_watch_that_died_is_seen_although_others_move_time_on(world: World, armed: Dossier) -> None:

@@ -7,7 +7,7 @@ only whoever asks for it by its name hears that it is `Damaged`.
 import logging
 from typing import Final
 
-from vault.errors import Damaged
+from vault.errors import Damaged, DiskFailed
 from vault.storage.records.rows import Change, Named, Ready, Rows, adds_up
 
 # As in the migration that made the sums.
@@ -39,7 +39,9 @@ class Changes(Rows):
         found = self._each(Change, sql, id=id)
         sound = [each for each in found if each is not None]
         if len(sound) < len(found):
-            log.error("of the slow changes of %s, %d stand still: they do not read", of, len(found) - len(sound))
+            log.error(
+                "of the slow changes of %s, %d stand still: they do not read", of, len(found) - len(sound)
+            )
         return sound
 
     def has_changes(self, account: str) -> bool:
@@ -70,6 +72,21 @@ class Changes(Rows):
         """Their hashes; None for one that does not read."""
         found = self._each(Named, "SELECT hash FROM changes ORDER BY hash")
         return [None if each is None else each.hash for each in found]
+
+    def standing_changes(self) -> list[str]:
+        """Those that never take effect as they are, for they or their cooling time do not read."""
+        return [str(hash) for hash in self.all_changes() if not self._can_move(hash)]
+
+    def _can_move(self, hash: str | None) -> bool:
+        try:
+            change = None if hash is None else self.change(hash)
+            if change is not None and change.dossier is not None:
+                self.cooling_of(change.dossier)
+        except DiskFailed:
+            raise
+        except Damaged:
+            return False
+        return change is not None
 
     def changes_of_other_lives(self, life: str, limit: int, after: str) -> list[str | None]:
         """Those that were not told in this life, in the order of their hashes; None for one that does not read."""
