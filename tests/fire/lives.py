@@ -62,6 +62,8 @@ class Life(Signed, RuleBasedStateMachine):
         self.owed: set[str] = set()  # who has not spoken since the server was set back
         self.lost: list[Captured] = []
         self.anew: set[str] = set()
+        self.came_back_in = ""  # the life of the server as it came back, and what it had released and forgot
+        self.lost_releases: set[str] = set()
         self.shown: dict[str, tuple[Person, wire.Released]] = {}
         self.begin_to_look()
         self._wire_up()

@@ -252,6 +252,22 @@ def a_restored_server_gives_nobody_a_new_ladder(plant: pytest.MonkeyPatch, made:
     plant.setattr(watch, "restored", lambda *given: None)
 
 
+def a_release_that_was_forgotten_proves_nothing(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    plant.setattr(ledger, "forgot_release", lambda records, custodian, now, *given: now)
+
+
+def a_restore_throws_a_hold_away(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    def at_once(before: Switch, now: int, *, reachable: bool) -> Switch:
+        return switch._enter(before, Stage.ARMED, now, reachable=reachable)
+
+    plant.setattr(switch, "_restore", at_once)
+
+
+def a_loss_that_is_over_ends_an_alarm(plant: pytest.MonkeyPatch, made: Dossier) -> None:
+    """Whenever in a life of the server did her ladder begin, whoever comes late gives it to her again."""
+    plant.setattr(watch, "_is_owed", lambda seen, now: seen.anew != now.life)
+
+
 def a_release_that_was_shown_again_is_signed_anew(plant: pytest.MonkeyPatch, made: Dossier) -> None:
     let_go = release.let_go
     plant.setattr(release, "let_go", lambda *given: let_go(*given[:4]))

@@ -99,6 +99,11 @@ class Setbacks(Witness):
         self._wire_up()
         self._second_watch_too()
         self.gaps += 1
+        self.lost_releases = {
+            dossier
+            for dossier, truth in self.truth.items()
+            if truth.release is not None and old.truth[dossier].release is None
+        }
         by, gaps = self.real - old.real, self.gaps - 1 - old.gaps
         self.truth = {dossier: truth.moved_on(by, gaps) for dossier, truth in old.truth.items()}
         self.asked = {key: (at + by, seen + gaps) for key, (at, seen) in old.asked.items()}
@@ -106,7 +111,7 @@ class Setbacks(Witness):
         self.lost = [each for each in (*self.captured, *self.lost) if each not in old.captured]
         self.captured = list(old.captured)
         self.owed = set(self.people)
-        self.life = ""
+        self.life, self.came_back_in = "", self.sql("SELECT life FROM service")[0][0]
         self.anew = {row[0] for row in self.sql("SELECT dossier FROM switches, service WHERE anew = life")}
         if by_operator:
             backups.begin_anew(world.records, world.custodian, os.urandom(16).hex())
@@ -137,8 +142,12 @@ class Setbacks(Witness):
             truth = self.truth[dossier]
             if dossier in self.anew or stages[dossier] in (*ENDS, Stage.PAUSED):
                 continue
+            if truth.begun == self.sql("SELECT life FROM service")[0][0]:
+                # What was lost was lost before, and who comes late stops no alarm by it.
+                must(stages[dossier] is truth.stage, "liveness", f"{truth.stage} was begun anew for nothing")
+                continue
             must(stages[dossier] is Stage.ARMED, "S1", f"nothing was given again to one in {stages[dossier]}")
-            self.begins_anew(truth)
+            self.is_given_again(truth)
             self.anew.add(dossier)
 
     def _meet(self, name: str) -> None:
@@ -175,22 +184,26 @@ class Setbacks(Witness):
         now = self.sql("SELECT life FROM service")[0][0]
         must(now != kept.life, "S8", "the life goes on in which something was forgotten")
         if now != life:
-            self.anew = set()
-            for truth in self.truth.values():
-                # Of these switches too a check-in may be missing.
-                truth.owed = truth.stage is Stage.ARMED or truth.stage in LATE
-            # Any of them may have been cancelled in what was lost.
-            self.asked = dict.fromkeys(self.asked, (self.real, self.gaps))
+            self._all_are_owed()
         # From here on what was captured of this person is old again.
         self.captured += [each for each in self.lost if each.who == name and each.numbered]
         self.lost = [each for each in self.lost if each.who != name]
+
+    def _all_are_owed(self) -> None:
+        """A life began, since something was lost of the one before."""
+        self.anew = set()
+        for truth in self.truth.values():
+            # Of these switches too a check-in may be missing.
+            truth.owed = truth.stage is Stage.ARMED or truth.stage in LATE
+        # Any of them may have been cancelled in what was lost.
+        self.asked = dict.fromkeys(self.asked, (self.real, self.gaps))
 
     def _recall(self, dossier: str) -> None:
         """Colleagues who saw a release show it to a server that may have forgotten it."""
         reader, seen = self.shown[dossier]
         self._meet(reader.name)
         self.look()
-        truth, before = self.truth[dossier], self.rows()[dossier]
+        truth, before, life = self.truth[dossier], self.rows()[dossier], self.life
         row = self.world.records.dossier(dossier)
         assert row is not None
         signed = statements.read(
@@ -205,6 +218,7 @@ class Setbacks(Witness):
                 wire.SeenRelease(seen.release, seen.checkin),
             )
         except AfterwordError:
+            self._is_proved_by(dossier, life)
             fits = (signed.epoch, signed.roster) == (row.epoch, row.roster)
             must(
                 not fits or before.stage is Stage.DESTROYED, "S3", "a release that somebody saw was forgotten"
@@ -213,7 +227,20 @@ class Setbacks(Witness):
         after = self.rows()[dossier]
         must(after.stage is Stage.RELEASED, "S3", "a release that somebody saw was forgotten")
         if before.release is None:
+            self._is_proved_by(dossier, life)
             self.met["recalled"] += 1
             must(after.release == seen.release.encode(), "S3", "a release was signed anew")
         truth.stage, truth.release, truth.held, truth.signed = Stage.RELEASED, after.release, [], set()
         truth.owed = False
+
+    def _is_proved_by(self, dossier: str, life: str) -> None:
+        """It was released in what was lost: whose check-ins are lost besides nobody knows, if nobody knew of it yet."""
+        now = self.sql("SELECT life FROM service")[0][0]
+        must(
+            now != life or life != self.came_back_in or dossier not in self.lost_releases,
+            "S8",
+            "the life goes on in which a release was forgotten",
+        )
+        if now != life:
+            self.met["proved by a release"] += 1
+            self._all_are_owed()

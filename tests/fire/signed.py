@@ -168,6 +168,16 @@ class Signed(Setbacks):
         truth.held.append(Hold(self.real, self.real + truth.plan.ladder(), self.gaps))
         truth.signed = set()
 
+    @rule(which=st.booleans(), by_operator=st.booleans(), strides=st.integers(30, 60))
+    def set_back_in_a_hold(self, which: bool, by_operator: bool, strides: int) -> None:
+        """What was lost has nothing to do with her; it is held all the same."""
+        self.live(strides)
+        self.a_colleague_says_that_she_was_reached(which, 0)
+        self.copy_the_database(0)
+        self.a_neighbour_checks_in()
+        self.set_back(by_operator, [*self.people].index(self.cast.neighbour.name), 3, 0)
+        self.live(35)
+
     @rule(which=st.booleans(), length=st.sampled_from([20 * TICK, 73 * HOUR]))
     def pause(self, which: bool, length: int) -> None:
         dossier = self._pick(which)

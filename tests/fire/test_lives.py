@@ -44,6 +44,9 @@ SEEN = [
     mistakes.a_server_that_forgot_thinks_only_of_who_noticed,
     mistakes.a_restored_server_gives_nobody_a_new_ladder,
     mistakes.a_release_that_was_shown_again_is_signed_anew,
+    mistakes.a_release_that_was_forgotten_proves_nothing,
+    mistakes.a_restore_throws_a_hold_away,
+    mistakes.a_loss_that_is_over_ends_an_alarm,
     mistakes.a_third_hold_by_one,
     mistakes.a_crowd_that_nobody_counts,
 ]

@@ -73,6 +73,9 @@ class Truth:
     held: list[Hold] = field(default_factory=list)
     signed: set[int] = field(default_factory=set)  # who waits for a second signature
     owed: bool = False  # a setback was proved, and its ladder may lack a check-in
+    begun: str = ""  # the life of the server in which its ladder began
+    kept: float = 0.0  # how long after `alive` a hold runs on that a setback met
+    surely: float = 0.0  # the same, whatever a gap may have counted
 
     def held_since(self, start: float, now: float, slack: Callable[[int], int]) -> float:
         """How much of the time from `start` to `now` was surely held: a hold too runs on for some ticks into a gap."""
@@ -164,16 +167,19 @@ class Witness:
             if truth.owed and row.anew == life:
                 # Whatever it says, from here on all the time must be lived.
                 must(row.stage is Stage.ARMED, "S1", f"nothing was given again to one in {row.stage}")
-                self.begins_anew(truth)
+                self.is_given_again(truth)
                 self.anew.add(dossier)
             if row.stage is not truth.stage:
                 self._moved(dossier, truth, row)
             elif row.stage is Stage.ARMED:
-                late = self.real - truth.alive - truth.longest - self.slack(truth.gaps_alive)
+                late = self.real - truth.alive - truth.kept - truth.longest - self.slack(truth.gaps_alive)
                 must(late <= LATE_BY, "liveness", f"no reminder, {late / TICK} ticks after its time")
             if row.plan != truth.plan:
                 if row.plan.longer_than(truth.plan):
                     self.effective(f"{dossier}:plan")
+                if row.plan.every < truth.plan.every:
+                    # It gives a whole new `every` from now, and no more.
+                    truth.surely = min(truth.surely, self.real - truth.alive)
                 truth.plan, truth.longest = row.plan, max(truth.longest, row.plan.every)
                 truth.least = [min(one, two) for one, two in zip(truth.least, row.plan.dwells(), strict=True)]
         self._look_at_the_address(rows)
@@ -202,7 +208,7 @@ class Witness:
         before = {Stage.REMINDED: Stage.ARMED, Stage.WARNED: Stage.REMINDED, Stage.GRACE: Stage.WARNED}
         must(truth.stage is before.get(stage, Stage.GRACE), "S2", f"{truth.stage} went to {stage}")
         if truth.stage not in LATE:
-            armed = self.real - truth.alive + self.slack(truth.gaps_alive)
+            armed = self.real - truth.alive - truth.surely + self.slack(truth.gaps_alive)
             must(armed >= truth.least[0], "S1", f"reminded after {armed / TICK} ticks")
             return
         dwell = truth.plan.dwells()[{Stage.REMINDED: 1, Stage.WARNED: 2, Stage.GRACE: 3}[truth.stage]]
@@ -252,6 +258,15 @@ class Witness:
     def came_alive(self, truth: Truth) -> None:
         truth.alive, truth.gaps_alive, truth.owed = self.real, self.gaps, False
         truth.least, truth.longest = list(truth.plan.dwells()), truth.plan.every
+        truth.kept = truth.surely = 0.0
+        truth.begun = self.sql("SELECT life FROM service")[0][0]
+
+    def is_given_again(self, truth: Truth) -> None:
+        """The server noticed that it forgot. What colleagues were told is held is held all the same."""
+        ends = [truth.alive + truth.kept, *(each.ended for each in truth.held)]
+        surely = [truth.alive + truth.surely, *(each.ended - self.slack(each.gaps) for each in truth.held)]
+        self.begins_anew(truth)
+        truth.kept, truth.surely = (max(0.0, max(each) - self.real) for each in (ends, surely))
 
     def begins_anew(self, truth: Truth) -> None:
         """Somebody spoke, or a server noticed that it forgot: all the time is there again."""
