@@ -137,7 +137,7 @@ def test_who_chose_no_phrase_is_told_not_to_believe_letters() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", [*OPERATORS, LetterKind.ALL_CLEAR, LetterKind.TEST])
+@pytest.mark.parametrize("kind", [*sorted(OPERATORS), LetterKind.ALL_CLEAR, LetterKind.TEST])
 def test_an_operator_is_told_of_no_phrase_that_they_cannot_choose(kind: LetterKind, language: str) -> None:
     text = flowing(write(kind, language, "", None, replace(FACTS, account="9f3c21")).body)
     assert "`afterword status`" not in text
