@@ -18,7 +18,7 @@ test: $(READY) $(NODE) $(APART) ## all tests
 	@$(MAKE) -s tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-fire: $(READY) $(APART) ## everything under fire, whole: an hour or more
+fire: $(READY) $(APART) ## everything under fire, whole: an hour or more; goes on where it was stopped
 	@$(MAKE) -s tools
 	FIRE=full $(BIN)/python -m pytest -n 2 --dist load tests/fire
 
@@ -55,7 +55,7 @@ lock: $(READY) ## renew all lock files from pyproject.toml (needs uv)
 	  tests/schemathesis/requirements.in -o tests/schemathesis/requirements.lock
 
 clean: ## everything that was set up here
-	rm -rf $(VENV) tests/interop/node_modules .venv-schemathesis
+	rm -rf $(VENV) tests/interop/node_modules .venv-schemathesis .fire
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Afterword needs Python 3.11 or newer; name one with PYTHON=…")'

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from theatre import Cast, Frozen
 
-pytest_plugins = ["tests.fire.tally"]
+pytest_plugins = ["tests.fire.sittings", "tests.fire.tally"]
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,19 @@ not run says so instead of claiming a nought.
 
 import json
 import os
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.fire import sittings
+
 FULL: Final = os.environ.get("FIRE") == "full"
 MAY_LACK: Final = "CI" not in os.environ and not FULL
 """Whether a test may be skipped because a tool is not installed. Where everything is set up, it fails instead."""
 WRONG: Final = ("lost check-ins", "early", "forgotten", "doubled releases")
 SAID: Final = ("crash points", "power cuts", "clocks")
-_PLACE: Final = "AFTERWORD_TEST_TALLY"
 
 
 def size(short: int, full: int) -> int:
@@ -59,19 +59,25 @@ def killed(mutant: str, by: str) -> None:
 
 
 def _note(line: dict[str, Any]) -> None:
-    folder = os.environ.get(_PLACE)
+    folder = os.environ.get(sittings.FOLDER)
     if folder:
         # One file for each process, appended to whole lines: nobody waits for anybody.
-        with open(Path(folder) / f"{os.getpid()}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        name = f"{os.environ[sittings.SITTING]}.{os.getpid()}.jsonl"
+        with open(Path(folder) / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"test": sittings.current_test(), **line}) + "\n")
 
 
 def read(folder: Path) -> tuple[Counter[str], dict[str, set[str]]]:
+    """All of this sitting, and of earlier ones what those tests counted that passed."""
     counts: Counter[str] = Counter()
     mutants: dict[str, set[str]] = {}
+    passed = sittings.passed(folder)
     for path in sorted(folder.glob("*.jsonl")):
+        sitting = path.name.partition(".")[0]
         for line in path.read_text(encoding="utf-8").splitlines():
             note = json.loads(line)
+            if sitting != os.environ[sittings.SITTING] and (sitting, note["test"]) not in passed:
+                continue
             counts.update(note.get("count", {}))
             if "mutant" in note:
                 mutants.setdefault(note["mutant"], set()).add(note["by"])
@@ -91,9 +97,8 @@ def report(counts: Counter[str], mutants: dict[str, set[str]], whole: bool) -> l
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        folder = Path(config.rootpath) / ".pytest_cache" / f"fire-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ[_PLACE] = str(folder)
+        sittings.begin(Path(config.rootpath), whole=FULL)
+        config.pluginmanager.register(sittings.Passing())
 
 
 def is_whole(counts: Counter[str], seen: set[str], config: pytest.Config, exitstatus: int) -> bool:
@@ -106,24 +111,32 @@ def is_whole(counts: Counter[str], seen: set[str], config: pytest.Config, exitst
     return exitstatus == 0 and not chosen and there <= seen and enough
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and sittings.passed_before():
+        session.exitstatus = pytest.ExitCode.OK
+
+
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    folder = os.environ.get(_PLACE)
+    folder = os.environ.get(sittings.FOLDER)
     if not folder or hasattr(config, "workerinput"):
         return
     counts, mutants = read(Path(folder))
     if not counts and not mutants:
         return
     skipped = [each for each in terminalreporter.stats.get("skipped", []) if "tests/fire/" in each.nodeid]
-    seen = {each.nodeid.partition("::")[0] for each in terminalreporter.stats.get("passed", [])}
+    before = sittings.passed_before()
+    seen = {test.partition("::")[0] for _, test in sittings.passed(Path(folder))}
     terminalreporter.section("under fire" + (", whole" if FULL else ", the shorter form"))
     whole = not skipped and is_whole(counts, seen, config, int(exitstatus))
+    if before:
+        terminalreporter.write_line(f"with what {len(before):,} tests counted before, on the very same files")
     for line in report(counts, mutants, whole):
         terminalreporter.write_line(line)
+    if whole:
+        sittings.end()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder = os.environ.get(_PLACE)
-    if folder and not hasattr(config, "workerinput"):
-        for path in Path(folder).glob("*.jsonl"):
-            path.unlink()
-        Path(folder).rmdir()
+    # What a whole run has done so far is kept until it is whole.
+    if not hasattr(config, "workerinput") and sittings.FOLDER in os.environ and not FULL:
+        sittings.end()
