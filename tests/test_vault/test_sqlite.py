@@ -288,6 +288,17 @@ def test_a_mistake_in_our_sql_keeps_its_own_face(tmp_path: Path) -> None:
     db.close()
 
 
+def test_tables_that_do_not_fit_together_any_more_are_damage(tmp_path: Path) -> None:
+    """As after a flipped bit in the words that make a key of its column."""
+    db = a_database(tmp_path)
+    with db.transaction():
+        db.run("CREATE TABLE whole (id TEXT NOT NULL)")
+        db.run("CREATE TABLE part (of_which TEXT NOT NULL REFERENCES whole (id))")
+    with pytest.raises(Damaged), db.transaction():
+        db.run("INSERT INTO part VALUES ('a')")
+    db.close()
+
+
 # ---- migrations ----
 
 

@@ -61,6 +61,9 @@ def translation(
             return Conflict("Such a row exists already.", code="taken")
         case sqlite3.SQLITE_CONSTRAINT if name == "SQLITE_CONSTRAINT_FOREIGNKEY":
             return Conflict("What this row belongs to is gone.", code="orphan")
+        case sqlite3.SQLITE_ERROR if "foreign key mismatch" in str(wrong):
+            # Said of tables, not of a statement: what stands in the file about them is not what we wrote there.
+            return unreadable(name)
         case None if "decode to UTF-8" in str(wrong):
             return no_text()
     return None
