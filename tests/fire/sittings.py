@@ -1,6 +1,7 @@
 """What passed under fire before, on the very same files: `make fire` takes long, and goes on where it was stopped.
 
-Rule of this room: a test is believed for the sitting in which it passed, and one changed byte of ours begins afresh.
+Rule of this room: a test is believed for the sitting in which it passed, one changed byte of ours begins afresh, and
+what failed once on these files is not made good by trying again.
 """
 
 import hashlib
@@ -53,9 +54,18 @@ def digest(root: Path) -> str:
 
 def passed(folder: Path) -> set[tuple[str, str]]:
     """(sitting, test) of all that passed on these files."""
+    return _noted(folder, "passed")
+
+
+def failed(folder: Path) -> set[str]:
+    """Tests that failed on these files, in any sitting."""
+    return {test for _, test in _noted(folder, "failed")}
+
+
+def _noted(folder: Path, how: str) -> set[tuple[str, str]]:
     return {
         (path.stem, test)
-        for path in folder.glob("*.passed")
+        for path in folder.glob(f"*.{how}")
         for test in path.read_text(encoding="utf-8").splitlines()
     }
 
@@ -65,8 +75,8 @@ def passed_before() -> set[str]:
     return set() if folder is None else {test for when, test in passed(Path(folder)) if when != sitting}
 
 
-def note_passed(test: str) -> None:
-    with open(Path(os.environ[FOLDER]) / f"{os.environ[SITTING]}.passed", "a", encoding="utf-8") as file:
+def _note(test: str, how: str) -> None:
+    with open(Path(os.environ[FOLDER]) / f"{os.environ[SITTING]}.{how}", "a", encoding="utf-8") as file:
         file.write(test + "\n")
 
 
@@ -84,16 +94,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=done)
 
 
-class Passing:
-    """Which tests have passed whole: set up, run and tidied up."""
+class Ending:
+    """How each test ended; it has passed if it was set up, run and tidied up."""
 
     def __init__(self) -> None:
         self._ran: set[str] = set()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            _note(report.nodeid, "failed")
         if not report.passed:
             self._ran.discard(report.nodeid)
         elif report.when == "call":
             self._ran.add(report.nodeid)
         elif report.when == "teardown" and report.nodeid in self._ran:
-            note_passed(report.nodeid)
+            _note(report.nodeid, "passed")

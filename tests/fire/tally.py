@@ -98,7 +98,7 @@ def report(counts: Counter[str], mutants: dict[str, set[str]], whole: bool) -> l
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         sittings.begin(Path(config.rootpath), whole=FULL)
-        config.pluginmanager.register(sittings.Passing())
+        config.pluginmanager.register(sittings.Ending())
 
 
 def is_whole(counts: Counter[str], seen: set[str], config: pytest.Config, exitstatus: int) -> bool:
@@ -127,9 +127,14 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     before = sittings.passed_before()
     seen = {test.partition("::")[0] for _, test in sittings.passed(Path(folder))}
     terminalreporter.section("under fire" + (", whole" if FULL else ", the shorter form"))
-    whole = not skipped and is_whole(counts, seen, config, int(exitstatus))
+    failed = sittings.failed(Path(folder))
+    whole = not (skipped or failed) and is_whole(counts, seen, config, int(exitstatus))
     if before:
         terminalreporter.write_line(f"with what {len(before):,} tests counted before, on the very same files")
+    if failed and not exitstatus:
+        terminalreporter.write_line(
+            f"{len(failed):,} failed before on the very same files; begin afresh: rm -r .fire"
+        )
     for line in report(counts, mutants, whole):
         terminalreporter.write_line(line)
     if whole:

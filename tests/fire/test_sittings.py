@@ -60,7 +60,9 @@ def test_a_run_that_was_stopped_goes_on_with_what_has_not_passed(root: Path, wor
     assert "1 early, 0 forgotten, 0 doubled releases in 0 crash points, 0 power cuts, 8 clocks" in first
     second = sit(root, workers=workers)
     assert "2 passed" in second
-    # The failures of before are gone with it, and what passed before counts once.
+    # What passed before counts once, and what failed before is not made good.
+    assert "2 failed before on the very same files" in second
+    assert "NOT SHOWN" in second
     assert "1 early, 0 forgotten, 0 doubled releases in 0 crash points, 0 power cuts, 8 clocks" in second
     third = sit(root, workers=workers)
     assert "passed" not in third
